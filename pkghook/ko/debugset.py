@@ -1,0 +1,81 @@
+"""The debug set: which sections stripping removes. One list, as data.
+
+Definition: the loader contract, "Proof obligations".  Only sections without SHF_ALLOC; their
+relocation sections and the groups that they leave empty go with them.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from typing import TYPE_CHECKING
+
+from pkghook.errors import ModuleError
+from pkghook.ko.elf import EM_MIPS, RELOCATIONS, SHF_ALLOC, SHT_GROUP
+
+if TYPE_CHECKING:
+    from pkghook.ko.elf import Elf, Section
+
+_NAMES = re.compile(
+    rb"\.debug_.*|\.zdebug_.*|\.line|\.stab|\.stab\..*|\.stabstr|\.gdb_index"
+    rb"|\.gnu\.linkonce\.wi\..*|\.gnu\.debuglto_\.debug_.*",
+    re.DOTALL,
+)
+_SHT_MIPS_DWARF = 0x7000001E
+_SHT_LLVM_ADDRSIG = 0x6FFF4C03
+# Kernels before 4.9 unwind with .debug_frame on these (EM_ARC, EM_ARC_COMPACT, EM_ARC_COMPACT2).
+_ARC = frozenset({45, 93, 195})
+
+
+def is_debug(section: Section, machine: int) -> bool:
+    """True if the section itself, by name or type, belongs to the debug set."""
+    if section.flags & SHF_ALLOC:
+        return False
+    if section.name[:1] == b"." and _NAMES.fullmatch(section.name):
+        return not (machine in _ARC and section.name == b".debug_frame")
+    return section.type == _SHT_MIPS_DWARF and machine == EM_MIPS
+
+
+def is_optional(section: Section) -> bool:
+    """True for what may go or stay: .llvm_addrsig, whose symbol numbers any strip makes stale."""
+    return section.type == _SHT_LLVM_ADDRSIG and not section.flags & SHF_ALLOC
+
+
+def debug_sections(elf: Elf) -> frozenset[int]:
+    """Indices of the sections of the debug set, their relocation sections and emptied groups."""
+    found = elf.cache.get("debug")
+    if found is None:
+        found = elf.cache["debug"] = _find(elf)
+    return found  # type: ignore[return-value]
+
+
+def is_unstripped(elf: Elf) -> bool:
+    """True if at least one section of the debug set is not empty."""
+    going = debug_sections(elf)
+    return any(elf.sections[i].size and is_debug(elf.sections[i], elf.machine) for i in going)
+
+
+def _find(elf: Elf) -> frozenset[int]:
+    machine = elf.machine
+    going = {s.index for s in elf.sections if s.index and is_debug(s, machine)}
+    going |= {s.index for s in elf.sections if s.type in RELOCATIONS and s.info in going and not s.flags & SHF_ALLOC}
+    for section in elf.sections:
+        if section.type == SHT_GROUP:
+            members = group_members(elf, section)
+            if members and going.issuperset(members):
+                going.add(section.index)
+    return frozenset(going)
+
+
+def group_members(elf: Elf, section: Section) -> array[int]:
+    """Section indices in a SHT_GROUP section, without its flag word. Raises ModuleError bad-group."""
+    data = elf.read(section)
+    if len(data) < 4 or len(data) % 4:
+        raise ModuleError("bad-group", section=section.index, bytes=len(data))
+    words = array("I", data)
+    if elf.shape.foreign:
+        words.byteswap()
+    members = words[1:]
+    if members and not max(members) < len(elf.sections):
+        raise ModuleError("bad-group", section=section.index, member=max(members), sections=len(elf.sections))
+    return members

@@ -1,0 +1,211 @@
+"""The ELF header and section header table of a module, checked as the kernel's loader checks them.
+
+Nothing but the header, the section headers and their names is read here; tables are read by
+`symtab` and `reloc`, and the bytes of debug sections by nobody.
+
+Sources: the ELF specification (gABI); elf_validity_ehdr(), elf_validity_cache_sechdrs() and
+elf_validity_cache_secstrings() in kernel/module/main.c.
+"""
+
+from __future__ import annotations
+
+import sys
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
+
+from pkghook.errors import ModuleError
+
+if TYPE_CHECKING:
+    from pkghook.ko.file import Image
+
+SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA = 0, 1, 2, 3, 4
+SHT_NOTE, SHT_NOBITS, SHT_REL, SHT_GROUP, SHT_SYMTAB_SHNDX = 7, 8, 9, 17, 18
+SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_INFO_LINK, SHF_LINK_ORDER = 1, 2, 4, 0x40, 0x80
+SHF_RELA_LIVEPATCH = 0x00100000
+SHN_LORESERVE, SHN_LIVEPATCH, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0xFF00, 0xFF20, 0xFFF1, 0xFFF2, 0xFFFF
+EM_MIPS = 8
+RELOCATIONS = (SHT_RELA, SHT_REL)
+
+_ET_REL = 1
+_NATIVE = "<" if sys.byteorder == "little" else ">"
+
+
+class Section(NamedTuple):
+    """One section header. Offsets and sizes in bytes; `name` as in the name table."""
+
+    name: bytes
+    index: int
+    type: int
+    flags: int
+    addr: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    align: int
+    entsize: int
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte behind the section's contents in the file."""
+        return self.offset if self.type == SHT_NOBITS else self.offset + self.size
+
+
+class Shape(NamedTuple):
+    """How the tables of one class and byte order lie in the file."""
+
+    order: str  # "<" or ">"
+    foreign: bool  # other byte order than this machine's
+    header: Struct  # e_type ... e_shstrndx, from offset 16
+    section: Struct
+    symbol_size: int
+    symbol_info: int  # offset of st_info; st_other follows it
+    symbol_shndx: int  # offset of st_shndx
+    word: int  # size of an address
+
+
+def _shape(*, is64: bool, order: str) -> Shape:
+    foreign = order != _NATIVE
+    if is64:
+        return Shape(order, foreign, Struct(order + "HHIQQQIHHHHHH"), Struct(order + "IIQQQQIIQQ"), 24, 4, 6, 8)
+    return Shape(order, foreign, Struct(order + "HHIIIIIHHHHHH"), Struct(order + "IIIIIIIIII"), 16, 12, 14, 4)
+
+
+_SHAPES = {
+    (cls, data): _shape(is64=cls == 2, order="<" if data == 1 else ">")  # noqa: PLR2004 (ELFCLASS64, ELFDATA2LSB)
+    for cls in (1, 2)
+    for data in (1, 2)
+}
+
+
+class Elf:
+    """A parsed module: header fields and sections, with the image they came from."""
+
+    __slots__ = (
+        "cache", "ehsize", "entry", "flags", "ident", "image", "machine", "names_index", "sections", "shape",
+        "shoff", "type", "version",
+    )  # fmt: skip
+
+    def __init__(self, image: Image, ident: bytes, shape: Shape, fields: tuple[int, ...]) -> None:
+        self.image = image
+        self.ident = ident
+        self.shape = shape
+        (self.type, self.machine, self.version, self.entry, _, self.shoff, self.flags, self.ehsize) = fields[:8]
+        self.names_index = fields[12]
+        self.sections: list[Section] = []
+        # What `symtab` and `reloc` have read once; both sides of a proof ask more than once.
+        self.cache: dict[object, object] = {}
+
+    @property
+    def is64(self) -> bool:
+        """True for ELFCLASS64."""
+        return self.shape.word == 8  # noqa: PLR2004 (bytes of an address)
+
+    @property
+    def header_end(self) -> int:
+        """Size of the ELF header of this class, in bytes."""
+        return 16 + self.shape.header.size
+
+    @property
+    def table_end(self) -> int:
+        """Offset of the first byte behind the section header table."""
+        return self.shoff + len(self.sections) * self.shape.section.size
+
+    @property
+    def end(self) -> int:
+        """Offset of the first byte that belongs to no section and no table."""
+        return max(self.table_end, max(s.end for s in self.sections))
+
+    def read(self, section: Section) -> bytes:
+        """The section's contents; b"" for SHT_NOBITS."""
+        return b"" if section.type == SHT_NOBITS else self.image.read(section.offset, section.size)
+
+
+def parse(image: Image) -> Elf:
+    """The header and sections of `image`.
+
+    Raises ModuleError: not-elf, truncated, not-relocatable, bad-header, too-many-sections,
+    section-outside-file, bad-string-table, bad-section.
+    """
+    ident, shape = _ident(image)
+    header = image.read(16, shape.header.size)
+    fields = shape.header.unpack(header)
+    elf = Elf(image, ident, shape, fields)
+    _check_header(elf, fields[10], fields[11])
+    _read_sections(elf, fields[11])
+    return elf
+
+
+def _ident(image: Image) -> tuple[bytes, Shape]:
+    ident = image.read(0, min(16, image.size))
+    if ident[:4] != b"\x7fELF"[: len(ident)] or not ident:
+        raise ModuleError("not-elf", magic=ident[:4].hex())
+    if image.size < 20:  # noqa: PLR2004 (e_ident, e_type, e_machine)
+        raise ModuleError("truncated", size=image.size, needed=52)
+    shape = _SHAPES.get((ident[4], ident[5]))
+    if shape is None or ident[6] != 1:
+        raise ModuleError("bad-header", e_ident=ident[4:7].hex())
+    kind = int.from_bytes(image.read(16, 2), "little" if ident[5] == 1 else "big")
+    if kind != _ET_REL:
+        raise ModuleError("not-relocatable", e_type=kind)
+    if image.size < 16 + shape.header.size:
+        raise ModuleError("truncated", size=image.size, needed=16 + shape.header.size)
+    return ident, shape
+
+
+def _check_header(elf: Elf, shentsize: int, shnum: int) -> None:
+    size = elf.image.size
+    if elf.version != 1:
+        raise ModuleError("bad-header", e_version=elf.version)
+    if not elf.shoff:
+        raise ModuleError("bad-header", e_shoff=0)
+    if shentsize != elf.shape.section.size:
+        raise ModuleError("bad-header", e_shentsize=shentsize, expected=elf.shape.section.size)
+    if shnum == 0 or shnum >= SHN_LORESERVE or elf.names_index == SHN_XINDEX:
+        raise ModuleError("too-many-sections", e_shnum=shnum, e_shstrndx=elf.names_index)
+    if elf.shoff + shnum * shentsize > size:
+        raise ModuleError("section-outside-file", table=elf.shoff, sections=shnum, size=size)
+    if not 0 < elf.names_index < shnum:
+        raise ModuleError("bad-header", e_shstrndx=elf.names_index, sections=shnum)
+
+
+def _read_sections(elf: Elf, count: int) -> None:
+    section = elf.shape.section
+    rows = list(section.iter_unpack(elf.image.read(elf.shoff, count * section.size)))
+    names = _name_table(elf, rows[elf.names_index])
+    limit, find, make, add = elf.image.size, names.find, tuple.__new__, elf.sections.append
+    for index, row in enumerate(rows):
+        start = row[0]
+        end = find(b"\0", start)
+        # The file bounds of NULL and NOBITS do not matter: neither has contents.
+        if end < 0 or (row[4] + row[5] > limit and row[1] not in (SHT_NULL, SHT_NOBITS)) or row[8] & (row[8] - 1):
+            _reject(elf, index, row, len(names), ended=end >= 0)
+        add(make(Section, (names[start:end], index, *row[1:])))
+    null = elf.sections[0]
+    if null.type or null.size or null.addr:
+        raise ModuleError("section-rule", section=0, type=null.type, size=null.size, addr=null.addr)
+
+
+def _name_table(elf: Elf, row: tuple[int, ...]) -> bytes:
+    kind, offset, size = row[1], row[4], row[5]
+    if kind != SHT_STRTAB or size == 0:
+        raise ModuleError("bad-string-table", table="section names", type=kind, size=size)
+    if offset + size > elf.image.size:
+        raise ModuleError("section-outside-file", section=elf.names_index, offset=offset, bytes=size)
+    names = elf.image.read(offset, size)
+    if names[-1]:
+        raise ModuleError("bad-string-table", table="section names", end="not NUL")
+    return names
+
+
+def _reject(elf: Elf, index: int, row: tuple[int, ...], names: int, *, ended: bool) -> None:
+    if not ended:
+        raise ModuleError("bad-string-table", section=index, name_offset=row[0], table_size=names)
+    if row[8] & (row[8] - 1):
+        raise ModuleError("bad-section", section=index, alignment=row[8])
+    raise ModuleError("section-outside-file", section=index, offset=row[4], bytes=row[5], size=elf.image.size)
+
+
+def is_alloc(section: Section) -> bool:
+    """True if the kernel copies the section into module memory (SHF_ALLOC)."""
+    return bool(section.flags & SHF_ALLOC)

@@ -1,0 +1,150 @@
+"""A module file without its wrappings: compression, then the appended signature, then the image.
+
+A plain module costs one fstat and two short reads here; its bytes are read by those who need them.
+"""
+
+from __future__ import annotations
+
+import os
+from stat import S_ISREG
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from pkghook.errors import ModuleError
+from pkghook.ko import codec, signature
+from pkghook.model import Compression
+
+if TYPE_CHECKING:
+    from pkghook.ko.signature import Signature
+
+_ELF = b"\x7fELF"
+
+
+class Image(Protocol):
+    """The bytes of the ELF file, without compression and signature."""
+
+    size: int
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes from `offset`. Raises ModuleError `truncated`, `unreadable`."""
+
+
+class FdImage:
+    """The first `size` bytes of an open file; nothing is kept in memory, the file offset stays."""
+
+    __slots__ = ("fd", "size")
+
+    def __init__(self, fd: int, size: int) -> None:
+        self.fd = fd
+        self.size = size
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes from `offset`. Raises ModuleError `truncated`, `unreadable`."""
+        if offset < 0 or size < 0 or offset + size > self.size:
+            raise _truncated(offset, size, self.size)
+        try:
+            data = os.pread(self.fd, size, offset)
+            if len(data) != size:  # one call gives no more than 2 GiB
+                data = self._rest(data, offset, size)
+        except OSError as error:
+            raise ModuleError("unreadable", error=error.strerror or str(error), offset=offset, size=size) from error
+        return data
+
+    def first(self, size: int) -> FdImage:
+        """An image of no more than the first `size` bytes."""
+        return FdImage(self.fd, size)
+
+    def _rest(self, data: bytes, offset: int, size: int) -> bytes:
+        whole = bytearray(data)
+        while len(whole) < size:
+            more = os.pread(self.fd, size - len(whole), offset + len(whole))
+            if not more:  # the file became shorter since its size was asked for
+                raise _truncated(offset, size, offset + len(whole))
+            whole += more
+        return bytes(whole)
+
+
+class BytesImage:
+    """The first `size` bytes of `data`, by default all; nothing is copied before it is read."""
+
+    __slots__ = ("data", "size")
+
+    def __init__(self, data: bytes, size: int | None = None) -> None:
+        self.data = data
+        self.size = len(data) if size is None else size
+
+    def first(self, size: int) -> BytesImage:
+        """An image of no more than the first `size` bytes."""
+        return BytesImage(self.data, size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes from `offset`. Raises ModuleError `truncated`."""
+        end = offset + size
+        if offset < 0 or size < 0 or end > self.size:
+            raise _truncated(offset, size, self.size)
+        return self.data[offset:end]
+
+
+class ModuleFile(NamedTuple):
+    """One module file, unwrapped."""
+
+    image: Image
+    compression: Compression
+    signature: Signature | None
+    file_size: int  # bytes of the file as it lies on disk
+    trailer: bytes  # the signature trailer, b"" if there is none
+
+
+def load(fd: int, name: str, *, limit: int) -> ModuleFile:
+    """Unwrap the module open as `fd` and named `name`; the image has ELF's magic, more is not known of it.
+
+    A name that is no module's name says nothing about compression.  `limit` (bytes) bounds both the file
+    and what it unfolds to.  Raises ModuleError `not-regular`, `empty-file`, `too-large`, `not-elf`,
+    `name-content-mismatch`, `corrupt-compression`, `trailing-garbage`, `bad-signature`, `truncated`,
+    `unreadable`; MissingDependencyError where the library for the compression is not installed.
+    """
+    size = _size(fd, limit)
+    raw = FdImage(fd, size)
+    head = raw.read(0, min(size, codec.MAGIC_SIZE))
+    how = _compression(head, name)
+    if how is Compression.NONE:
+        return _unsign(raw, head, how, size)
+    data = codec.decompress(raw.read(0, size), how, limit)
+    return _unsign(BytesImage(data), data[: codec.MAGIC_SIZE], how, size)
+
+
+def _size(fd: int, limit: int) -> int:
+    status = os.fstat(fd)
+    if not S_ISREG(status.st_mode):
+        raise ModuleError("not-regular", mode=oct(status.st_mode))
+    if status.st_size == 0:
+        raise ModuleError("empty-file")
+    if status.st_size > limit:
+        raise ModuleError("too-large", size=status.st_size, limit=limit)
+    return status.st_size
+
+
+def _compression(head: bytes, name: str) -> Compression:
+    """What the contents say, provided that the name agrees."""
+    found = codec.sniff(head)
+    named = codec.by_name(name)
+    if named is None or found is named:
+        return found
+    if found is Compression.NONE and not head.startswith(_ELF):
+        # not a module under a wrong name, but a compressed one whose first bytes are damaged
+        raise ModuleError("corrupt-compression", compression=named.value, reason="no magic", starts_with=head.hex(" "))
+    raise ModuleError("name-content-mismatch", name=named.value, contents=found.value)
+
+
+def _unsign(whole: FdImage | BytesImage, head: bytes, how: Compression, file_size: int) -> ModuleFile:
+    if not head.startswith(_ELF):
+        raise ModuleError("not-elf", starts_with=head.hex(" "), compression=how.value)
+    length = min(whole.size, signature.TAIL)
+    found = signature.find(whole.read(whole.size - length, length), whole.size)
+    if found is None:
+        return ModuleFile(whole, how, None, file_size, b"")
+    trailer = whole.read(found.offset, found.size)
+    return ModuleFile(whole.first(found.offset), how, found, file_size, trailer)
+
+
+def _truncated(offset: int, size: int, available: int) -> ModuleError:
+    return ModuleError("truncated", offset=offset, size=size, available=available)

@@ -1,0 +1,313 @@
+"""Which section and which symbol of the module after is which of the module before.
+
+Sections pair by name and, where names repeat, by ordinal; symbols by their position in the
+sequence that the loader sees (obligation V5).
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from typing import TYPE_CHECKING, NamedTuple
+
+from pkghook.ko import debugset
+from pkghook.ko.elf import SHN_ABS, SHN_LORESERVE
+from pkghook.ko.plan import droppable, is_livepatch
+from pkghook.ko.symtab import CHUNK, FILE_KIND, SECTION_KIND, gaps, symbol_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from pkghook.findings import Evidence
+    from pkghook.ko.elf import Elf, Section
+    from pkghook.ko.plan import Drop
+    from pkghook.ko.symtab import Run, SymbolTable
+
+
+class Fault(NamedTuple):
+    """One way in which the module after is not the module before: a finding id and its evidence."""
+
+    id: str
+    evidence: tuple[tuple[str, Evidence], ...]
+
+
+def fault(id: str, **evidence: Evidence) -> Fault:
+    """A Fault from keywords."""
+    return Fault(id, tuple(evidence.items()))
+
+
+def text(name: bytes) -> str:
+    """A name from a module as evidence: printable whatever its bytes are, and short."""
+    return name[:200].decode("utf-8", "backslashreplace")
+
+
+class Pair:
+    """A module before and after, and how their sections correspond.
+
+    `sections` maps section indices before to those after; `kept` are the pairs outside the debug
+    set without the three tables; `missing` and `added` have no partner.
+    """
+
+    __slots__ = ("added", "after", "before", "drop", "going", "in_order", "kept", "matched", "missing", "residue", "sections")
+
+    def __init__(self, before: Elf, after: Elf, drop: Drop) -> None:
+        self.before, self.after, self.drop = before, after, drop
+        self.going = debugset.debug_sections(before)
+        self.residue = debugset.debug_sections(after)
+        old = _comparable(before, self.going)
+        new = _comparable(after, self.residue)
+        self.in_order = [s.name for s in old] == [s.name for s in new]
+        if self.in_order:
+            self.kept, self.missing, self.added = list(zip(old, new, strict=True)), [], []
+        else:
+            self.kept, self.missing, self.added = _by_ordinal(old, new)
+        self.sections = {a.index: b.index for a, b in self.kept}
+        self.sections.update(zip(_tables(before), _tables(after), strict=True))
+        self.matched: Matched | None = None
+
+    @property
+    def symbols(self) -> Matched:
+        """The aligned symbol sequences, worked out when first asked for."""
+        if self.matched is None:
+            self.matched = match_symbols(self)
+        return self.matched
+
+
+def _tables(elf: Elf) -> tuple[int, int, int, int]:
+    table = symbol_table(elf)
+    return 0, table.section.index, table.strtab.index, elf.names_index
+
+
+def _comparable(elf: Elf, leave: frozenset[int]) -> list[Section]:
+    leave = leave.union(_tables(elf))
+    return [s for s in elf.sections if s.index not in leave]
+
+
+def _by_ordinal(old: list[Section], new: list[Section]) -> tuple[list[tuple[Section, Section]], list[Section], list[Section]]:
+    keyed = dict(_ordinals(new))
+    kept, missing = [], []
+    for key, section in _ordinals(old):
+        partner = keyed.pop(key, None)
+        if partner is None:
+            missing.append(section)
+        else:
+            kept.append((section, partner))
+    return kept, missing, list(keyed.values())
+
+
+def _ordinals(sections: list[Section]) -> Iterator[tuple[tuple[bytes, int], Section]]:
+    seen: dict[bytes, int] = {}
+    for section in sections:
+        ordinal = seen[section.name] = seen.get(section.name, -1) + 1
+        yield (section.name, ordinal), section
+
+
+class Matched(NamedTuple):
+    """The sequences of V5, aligned: row -> position in the sequence, 0 for rows outside it."""
+
+    before: array[int]
+    after: array[int]
+    faults: tuple[Fault, ...]
+
+
+def match_symbols(pair: Pair) -> Matched:
+    """Aligns the two sequences of symbols that the loader sees and says where they differ (V5)."""
+    old, new = symbol_table(pair.before), symbol_table(pair.after)
+    lost = pair.going.union(s.index for s in pair.missing)
+    new_runs = gaps(new.count, sorted(_unseen(new, pair.residue)), 1)
+    unseen = _unseen(old, lost)
+    runs = gaps(old.count, sorted(unseen), 1)
+    faults: list[Fault] = []
+    if _length(runs) != _length(new_runs) and (pair.drop.symbols or pair.drop.labels):
+        runs = _without_dropped(pair, unseen, new_runs)
+    if _length(runs) != _length(new_runs):
+        faults = _first_difference(pair, runs, new_runs)
+    else:
+        faults = _compare(pair, runs, new_runs)
+    return Matched(_positions(old.count, runs), _positions(new.count, new_runs), tuple(faults))
+
+
+def _unseen(table: SymbolTable, lost: Iterable[int]) -> set[int]:
+    """Rows that are not in the sequence: unnamed ones in sections, those of lost sections, ABS FILE symbols."""
+    names, shndx = table.names, table.shndx
+    lost = table.sections_used.intersection(lost)
+    rows = {m.start() for m in SECTION_KIND.finditer(table.info) if not names[m.start()] and _regular(shndx[m.start()])}
+    if names.count(0) > len(rows) + 1:
+        rows.update(row for row, name in enumerate(names) if not name and _regular(shndx[row]))
+    rows.update(m.start() for m in FILE_KIND.finditer(table.info) if shndx[m.start()] == SHN_ABS)
+    if lost:
+        rows.update(row for row, index in enumerate(shndx) if index in lost)
+    return rows
+
+
+def _regular(index: int) -> bool:
+    return 0 < index < SHN_LORESERVE
+
+
+def _length(runs: list[Run]) -> int:
+    return sum(end - start for start, end in runs)
+
+
+def _without_dropped(pair: Pair, unseen: set[int], new_runs: list[Run]) -> list[Run]:
+    """The old sequence without symbols that the promise allows to be missing and that are missing."""
+    old = symbol_table(pair.before)
+    may_go = droppable(old, set(), pair.drop, livepatch=is_livepatch(pair.before))
+    new = symbol_table(pair.after)
+    there = _identities(new, new_runs, {})
+    position, gone, ahead = 0, set(unseen), len(there)
+    rows = [row for start, end in gaps(old.count, sorted(unseen), 1) for row in range(start, end)]
+    for row, symbol in zip(rows, _identities(old, gaps(old.count, sorted(unseen), 1), pair.sections), strict=True):
+        if position < ahead and there[position] == symbol:
+            position += 1
+        elif row in may_go:
+            gone.add(row)
+        else:
+            position += 1  # named by _first_difference
+    return gaps(old.count, sorted(gone), 1)
+
+
+def _identities(table: SymbolTable, runs: list[Run], sections: dict[int, int]) -> list[tuple[object, ...]]:
+    """Each symbol as what it is, its section by the number it has after."""
+    found = []
+    for start, end in runs:
+        for row in range(start, end):
+            symbol = table.symbol(row)
+            found.append(tuple(symbol._replace(shndx=sections.get(symbol.shndx, symbol.shndx))))
+    return found
+
+
+def _first_difference(pair: Pair, runs: list[Run], new_runs: list[Run]) -> list[Fault]:
+    old, new = symbol_table(pair.before), symbol_table(pair.after)
+    rows = (row for start, end in runs for row in range(start, end))
+    new_rows = (row for start, end in new_runs for row in range(start, end))
+    sizes = {"symbols_before": _length(runs), "symbols_after": _length(new_runs)}
+    for row, new_row in zip(rows, new_rows, strict=False):
+        if not same_symbol(pair, row, new_row):
+            return [fault("symbol-changed", symbol=text(old.name(row)), after=text(new.name(new_row)), **sizes)]
+    longer, table = (rows, old) if sizes["symbols_before"] > sizes["symbols_after"] else (new_rows, new)
+    return [fault("symbol-changed", symbol=text(table.name(next(longer))), **sizes)]
+
+
+def same_symbol(pair: Pair, row: int, new_row: int) -> bool:
+    """True if the two symbols are the same to the loader, whatever their numbers."""
+    symbol = symbol_table(pair.before).symbol(row)
+    there = symbol_table(pair.after).symbol(new_row)
+    if _regular(symbol.shndx):
+        symbol = symbol._replace(shndx=pair.sections.get(symbol.shndx, -1))
+    return symbol == there
+
+
+def _compare(pair: Pair, runs: list[Run], new_runs: list[Run]) -> list[Fault]:
+    old, new = symbol_table(pair.before), symbol_table(pair.after)
+    shape = pair.before.shape
+    step = shape.symbol_size // 4
+    numbers = {n: pair.sections.get(n, 0) if _regular(n) else n for n in old.sections_used}
+    moved = any(n != new_number for n, new_number in numbers.items())
+    at = 0
+    for raw, new_raw in zip(_blocks(old, runs), _blocks(new, new_runs), strict=True):
+        words, new_words = array("I", raw), array("I", new_raw)
+        names, new_names = _take_names(words, step), _take_names(new_words, step)
+        if moved:
+            words = array("I", _renumber_sections(raw, words, numbers, pair.before))
+        if words != new_words or not _same_names(old, new, names, new_names, foreign=shape.foreign):
+            return _first_difference(pair, _part(runs, at), _part(new_runs, at))
+        at += len(names)
+    return []
+
+
+def _part(runs: list[Run], skip: int) -> list[Run]:
+    """`runs` without their first `skip` rows."""
+    rest = []
+    for start, end in runs:
+        length = end - start
+        if skip < length:
+            rest.append((start + skip, end))
+        skip = max(0, skip - length)
+    return rest
+
+
+def _blocks(table: SymbolTable, runs: list[Run]) -> Iterator[bytes]:
+    """The rows of `runs`, CHUNK rows at a time (the last block may be shorter)."""
+    whole = CHUNK * table.elf.shape.symbol_size
+    held = b""
+    for raw in table.kept_rows(runs):
+        held = held + raw if held else raw
+        while len(held) >= whole:
+            yield held[:whole]
+            held = held[whole:]
+    if held:
+        yield held
+
+
+def _take_names(words: array[int], step: int) -> array[int]:
+    names = words[::step]
+    words[::step] = array("I", bytes(4 * len(names)))
+    return names
+
+
+def _renumber_sections(raw: bytes, words: array[int], numbers: dict[int, int], elf: Elf) -> bytes:
+    halves = array("H", words.tobytes())
+    where = slice(elf.shape.symbol_shndx // 2, None, elf.shape.symbol_size // 2)
+    column = halves[where]
+    if elf.shape.foreign:
+        column.byteswap()
+    column = array("H", map(numbers.__getitem__, column))
+    if elf.shape.foreign:
+        column.byteswap()
+    halves[where] = column
+    return halves.tobytes()
+
+
+def _same_names(old: SymbolTable, new: SymbolTable, names: array[int], new_names: array[int], *, foreign: bool) -> bool:
+    """True if the strings at the two columns of offsets are equal, row by row.
+
+    Offsets that moved by the same distance point into one stretch of both tables; if the
+    stretches are equal as memory, so is every string in them.
+    """
+    if foreign:
+        names, new_names = names[:], new_names[:]
+        names.byteswap()
+        new_names.byteswap()
+    low: dict[int, int] = {}
+    high: dict[int, int] = {}
+    for offset, new_offset in zip(names, new_names, strict=True):
+        shift = offset - new_offset
+        if shift not in low:
+            low[shift] = high[shift] = offset
+        elif offset < low[shift]:
+            low[shift] = offset
+        elif offset > high[shift]:
+            high[shift] = offset
+    before, after = old.strings, new.strings
+    odd = set()
+    for shift, start in low.items():
+        end = before.index(b"\0", high[shift]) + 1
+        if before[start:end] != after[start - shift : end - shift]:
+            odd.add(shift)
+    return not odd or all(
+        _string(before, offset) == _string(after, new_offset)
+        for offset, new_offset in zip(names, new_names, strict=True)
+        if offset - new_offset in odd
+    )
+
+
+def _string(strings: bytes, start: int) -> bytes:
+    return strings[start : strings.index(b"\0", start)]
+
+
+def _positions(count: int, runs: list[Run]) -> array[int]:
+    found = array("I", bytes(4 * count))
+    at = 1
+    for start, end in runs:
+        found[start:end] = array("I", range(at, at + end - start))
+        at += end - start
+    return found
+
+
+def symbol_pairs(column: array[int], new_column: array[int]) -> set[int]:
+    """The distinct (before, after) pairs of two columns, each as before | after << 32."""
+    both = array("I", bytes(8 * len(column)))
+    first = sys.byteorder == "big"
+    both[first::2] = column
+    both[1 - first :: 2] = new_column
+    return set(memoryview(both).cast("B").cast("Q"))

@@ -1,0 +1,325 @@
+"""What must go from a module, and the size that must remain, worked out before anything is stripped.
+
+The expected size is, to the byte, the size that the native step writes: the layout is made here
+and only rendered there.  Nothing of the debug sections is read.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from pkghook.errors import ModuleError
+from pkghook.ko import debugset
+from pkghook.ko.elf import (
+    RELOCATIONS,
+    SHF_INFO_LINK,
+    SHF_RELA_LIVEPATCH,
+    SHN_ABS,
+    SHN_LIVEPATCH,
+    SHN_LORESERVE,
+    SHT_GROUP,
+    SHT_NOBITS,
+    SHT_NULL,
+)
+from pkghook.ko.reloc import check_relocation, reloc_runs
+from pkghook.ko.symtab import FILE_KIND, SECTION_KIND, gaps, symbol_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pkghook.ko.elf import Elf, Section
+    from pkghook.ko.reloc import RelocRun
+    from pkghook.ko.symbols import SymbolList
+    from pkghook.ko.symtab import Run, SymbolTable
+
+_LABEL_KIND = re.compile(rb"\x00")  # st_info of a local symbol without type
+MAX_FILE_ALIGN = 1 << 16  # the loader lays sections out anew; a larger alignment would only pad the file
+
+
+class Drop(NamedTuple):
+    """What may go beyond debug information: listed symbols, local labels."""
+
+    symbols: SymbolList | None = None
+    labels: bool = False
+
+
+DEBUG_ONLY = Drop()
+
+
+class Cut(NamedTuple):
+    """A table of strings from which blocks are cut: what stays, and where each offset moves."""
+
+    runs: tuple[Run, ...]  # byte ranges of the old table that stay
+    starts: tuple[int, ...]  # offsets at which a new shift begins
+    shifts: tuple[int, ...]  # bytes cut before the first, the second ... of them; one more than `starts`
+    size: int
+
+    def moved(self, offsets: Iterable[int]) -> list[int]:
+        """Where the strings that start at `offsets` start now."""
+        starts, shifts = self.starts, self.shifts
+        return [offset - shifts[bisect_right(starts, offset)] for offset in offsets]
+
+
+class Plan(NamedTuple):
+    """What goes, what stays and where it will lie. Row and section numbers are those before."""
+
+    unstripped: bool  # something of the debug set is there
+    removed: frozenset[int]  # sections that go
+    dropped: tuple[int, ...]  # symbols that go, sorted
+    listed: tuple[int, ...]  # of these the ones that a symbol list named
+    labels: int  # how many of these are labels
+    kept: tuple[Run, ...]  # runs of symbols that stay, row 0 included
+    strings: Cut  # of the symbol names
+    names: Cut  # of the section names
+    numbers: dict[int, int]  # section index before -> after
+    offsets: dict[int, int]  # section index before -> file offset after
+    sizes: dict[int, int]  # section index before -> size after, where it changes
+    relocations: tuple[RelocRun, ...]  # all that stay
+    shoff: int
+    expected: int  # bytes of the file that native writes
+    livepatch: bool
+
+
+def plan(elf: Elf, drop: Drop = DEBUG_ONLY) -> Plan:
+    """The plan for one module.
+
+    Raises ModuleError for a module that cannot be read (see `symtab`, `reloc`, `debugset`),
+    sections-overlap, and proof-impossible when something that stays refers to something that goes.
+    """
+    _check_overlap(elf)
+    table = symbol_table(elf)
+    removed = _removed(elf)
+    runs = _kept_relocations(elf, removed, table)
+    referenced = _referenced(elf, removed, runs)
+    livepatch = is_livepatch(elf)
+    dropped, listed, labels = _dropped(table, removed, referenced, drop, livepatch=livepatch)
+    strings = cut(table.strings, table.names, dropped, table.count)
+    return _layout(elf, removed, dropped, listed, labels, strings, runs, livepatch=livepatch)
+
+
+def is_livepatch(elf: Elf) -> bool:
+    """True if the module carries livepatch relocations or symbols, or says so in its modinfo.
+
+    Source: Documentation/livepatch/module-elf-format.rst; check_modinfo_livepatch() in kernel/module/main.c.
+    """
+    found = elf.cache.get("livepatch")
+    if found is None:
+        found = elf.cache["livepatch"] = (
+            any(s.flags & SHF_RELA_LIVEPATCH for s in elf.sections)
+            or SHN_LIVEPATCH in symbol_table(elf).sections_used
+            or any(b"\0livepatch=" in b"\0" + elf.read(s) for s in elf.sections if s.name == b".modinfo")
+        )
+    return bool(found)
+
+
+def _check_overlap(elf: Elf) -> None:
+    sized = [(s.offset, s.end) for s in elf.sections if s.size and s.type not in (SHT_NOBITS, SHT_NULL)]
+    sized.append((elf.shoff, elf.table_end))
+    sized.sort()
+    last = elf.header_end
+    for start, end in sized:
+        if start < last:
+            raise ModuleError("sections-overlap", offset=start, previous_end=last)
+        last = end
+
+
+def _removed(elf: Elf) -> frozenset[int]:
+    going = debugset.debug_sections(elf)
+    if not going:
+        return going
+    return going.union(s.index for s in elf.sections if debugset.is_optional(s))
+
+
+def _kept_relocations(elf: Elf, removed: frozenset[int], table: SymbolTable) -> list[RelocRun]:
+    wanted = [s for s in elf.sections if s.type in RELOCATIONS and s.index not in removed]
+    for section in wanted:
+        check_relocation(elf, section)
+        if section.info in removed:
+            raise ModuleError("proof-impossible", relocations=section.index, target=section.info)
+    runs = reloc_runs(elf, wanted)
+    for run in runs:
+        worst = max(run.symbols())
+        if worst >= table.count:
+            raise ModuleError("bad-relocation", offset=run.offset, symbol=worst, symbols=table.count)
+    return runs
+
+
+def _referenced(elf: Elf, removed: frozenset[int], runs: list[RelocRun]) -> set[int]:
+    found: set[int] = set()
+    for run in runs:
+        found.update(run.symbols())
+    found.update(s.info for s in elf.sections if s.type == SHT_GROUP and s.index not in removed)
+    return found
+
+
+def _dropped(
+    table: SymbolTable, removed: frozenset[int], referenced: set[int], drop: Drop, *, livepatch: bool
+) -> tuple[list[int], list[int], int]:
+    """Row numbers that go, sorted; those of a list; how many are labels."""
+    names, shndx = table.names, table.shndx
+    going = {
+        row
+        for row in _rows(SECTION_KIND, table)
+        if shndx[row] in removed or (not names[row] and row not in referenced and 0 < shndx[row] < SHN_LORESERVE)
+    }
+    going.update(row for row in _rows(FILE_KIND, table) if shndx[row] == SHN_ABS and row not in referenced)
+    if removed & table.sections_used:
+        going.update(row for row, index in enumerate(shndx) if index in removed)
+    if not referenced.isdisjoint(going):
+        row = min(referenced & going)
+        raise ModuleError("proof-impossible", symbol=row, section=shndx[row])
+    if not removed:
+        # A tree without debug information is not rewritten for the sake of FILE and section symbols.
+        going.clear()
+    extra = droppable(table, referenced, drop, livepatch=livepatch) - going
+    listed = _listed(table, extra, drop)
+    return sorted(going | extra), listed, len(extra) - len(listed)
+
+
+def _rows(kind: re.Pattern[bytes], table: SymbolTable) -> Iterable[int]:
+    return (match.start() for match in kind.finditer(table.info))
+
+
+def droppable(table: SymbolTable, referenced: set[int], drop: Drop, *, livepatch: bool) -> set[int]:
+    """Rows that a symbol list or --discard-labels allows to go: defined in a section, not in `referenced`.
+
+    A label is a local symbol without type named `.L*`; is_mapping_symbol() in the kernel ignores these.
+    Livepatch modules keep theirs.
+    """
+    found: set[int] = set()
+    names, shndx, strings = table.names, table.shndx, table.strings
+    if drop.symbols is not None:
+        matches = drop.symbols.matches
+        found.update(row for row, name in enumerate(names) if name and matches(table.name(row)))
+    if drop.labels and not livepatch:
+        rows = _rows(_LABEL_KIND, table)
+        found.update(row for row in rows if strings.startswith(b".L", names[row]))
+    return {row for row in found if 0 < shndx[row] < SHN_LORESERVE and row not in referenced}
+
+
+def _listed(table: SymbolTable, rows: set[int], drop: Drop) -> list[int]:
+    if drop.symbols is None:
+        return []
+    return sorted(row for row in rows if drop.symbols.matches(table.name(row)))
+
+
+def cut(strings: bytes, names: Iterable[int], dropped: Iterable[int], count: int) -> Cut:
+    """Which blocks of a string table go with the rows `dropped` of the `count` offsets `names`.
+
+    A block is what lies between two NUL bytes. Linkers let short names share the end of long
+    ones, so of a block only the bytes in front of the first name that stays are cut.
+    """
+    offsets = names if hasattr(names, "__getitem__") else list(names)
+    going = set(dropped)
+    blocks = sorted({strings.rfind(b"\0", 0, offsets[row]) + 1 for row in going if offsets[row]})
+    if not blocks:
+        return Cut(((0, len(strings)),), (), (0,), len(strings))
+    marks = bytearray(len(strings))
+    for row in range(count):
+        if row not in going:
+            marks[offsets[row]] = 1
+    return _cut_blocks(strings, marks, blocks)
+
+
+def _cut_blocks(strings: bytes, marks: bytearray, blocks: list[int]) -> Cut:
+    runs: list[Run] = []
+    starts: list[int] = []
+    shifts = [0]
+    at = total = 0
+    for block in blocks:
+        end = strings.find(b"\0", block) + 1
+        stays = marks.find(1, block, end)
+        stop = end if stays < 0 else stays
+        if stop == block:
+            continue
+        if block > at:
+            runs.append((at, block))
+        at = stop
+        total += stop - block
+        starts.append(stop)
+        shifts.append(total)
+    if at < len(strings):
+        runs.append((at, len(strings)))
+    return Cut(tuple(runs), tuple(starts), tuple(shifts), len(strings) - total)
+
+
+def _layout(
+    elf: Elf,
+    removed: frozenset[int],
+    dropped: list[int],
+    listed: list[int],
+    labels: int,
+    strings: Cut,
+    runs: list[RelocRun],
+    *,
+    livepatch: bool,
+) -> Plan:
+    table = symbol_table(elf)
+    staying = [s for s in elf.sections if s.index not in removed]
+    names = _cut_names(elf, removed)
+    sizes = {
+        table.section.index: (table.count - len(dropped)) * elf.shape.symbol_size,
+        table.strtab.index: strings.size,
+    }
+    sizes[elf.names_index] = names.size
+    for section in staying:
+        _check_references(elf, section, removed)
+        if section.type == SHT_GROUP:
+            sizes[section.index] = 4 + 4 * sum(m not in removed for m in debugset.group_members(elf, section))
+    offsets, shoff = _offsets(elf, staying, sizes)
+    return Plan(
+        unstripped=debugset.is_unstripped(elf),
+        removed=removed,
+        dropped=tuple(dropped),
+        listed=tuple(listed),
+        labels=labels,
+        kept=tuple(gaps(table.count, dropped)),
+        strings=strings,
+        names=names,
+        numbers={section.index: number for number, section in enumerate(staying)},
+        offsets=offsets,
+        sizes=sizes,
+        relocations=tuple(runs),
+        shoff=shoff,
+        expected=shoff + len(staying) * elf.shape.section.size + elf.image.size - elf.end,
+        livepatch=livepatch,
+    )
+
+
+def _cut_names(elf: Elf, removed: frozenset[int]) -> Cut:
+    names = elf.sections[elf.names_index]
+    strings = elf.read(names)
+    if elf.names_index == symbol_table(elf).strtab.index:
+        raise ModuleError("bad-string-table", table="section names", shared_with="symbol names")
+    rows = elf.shape.section.iter_unpack(elf.image.read(elf.shoff, elf.table_end - elf.shoff))
+    return cut(strings, [row[0] for row in rows], removed, len(elf.sections))
+
+
+def _check_references(elf: Elf, section: Section, removed: frozenset[int]) -> None:
+    target = section.info if section.flags & SHF_INFO_LINK else 0
+    if section.link in removed or target in removed:
+        raise ModuleError("proof-impossible", section=section.index, link=section.link, info=section.info)
+    if max(section.link, target) >= len(elf.sections):
+        raise ModuleError("bad-section", section=section.index, link=section.link, info=section.info)
+
+
+def _offsets(elf: Elf, staying: list[Section], sizes: dict[int, int]) -> tuple[dict[int, int], int]:
+    """File offset of each section that stays, in the order in which they lie now; end of the last, aligned."""
+    offsets = {0: 0}
+    at = elf.header_end
+    for section in sorted(staying[1:], key=lambda s: (s.offset, s.index)):
+        align = min(section.align, MAX_FILE_ALIGN) or 1
+        if section.type == SHT_NOBITS:
+            offsets[section.index] = -(-at // align) * align
+            continue
+        at = -(-at // align) * align
+        offsets[section.index] = at
+        at += sizes.get(section.index, section.size)
+    return offsets, -(-at // elf.shape.word) * elf.shape.word
+
+
+def saved_at_least(elf: Elf, found: Plan) -> int:
+    """Bytes of the removed sections alone: what any step must save. A hard lower bound (V12)."""
+    return sum(s.size for s in elf.sections if s.index in found.removed and s.type not in (SHT_NOBITS, SHT_NULL))

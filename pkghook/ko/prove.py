@@ -1,0 +1,391 @@
+"""The verifier: is this the same module to the kernel's loader?
+
+The loader contract's proof obligations V1-V11, each one function below with the finding id it
+rejects with.  V12 (residue, size) is at the end; V13 is in `codec`, V14 in `sources`.
+
+What is compared is what the loader would see: never symbol numbers, which move, and never file
+offsets.  Equal byte ranges compare as memory, relocations and symbols as columns; only what does
+not agree that way is looked at one by one, to name it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+from pkghook.errors import ModuleError
+from pkghook.ko import debugset
+from pkghook.ko.elf import (
+    RELOCATIONS,
+    SHF_ALLOC,
+    SHF_EXECINSTR,
+    SHF_INFO_LINK,
+    SHF_RELA_LIVEPATCH,
+    SHF_WRITE,
+    SHN_LIVEPATCH,
+    SHT_GROUP,
+    SHT_NOBITS,
+)
+from pkghook.ko.match import Fault, Pair, fault, same_symbol, symbol_pairs, text
+from pkghook.ko.plan import DEBUG_ONLY, is_livepatch
+from pkghook.ko.reloc import check_relocation, reloc_runs
+from pkghook.ko.symtab import symbol_table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pkghook.findings import Evidence
+    from pkghook.ko.elf import Elf, Section
+    from pkghook.ko.plan import Drop
+    from pkghook.ko.reloc import RelocRun
+
+COMPARE = 1 << 22  # bytes compared at a time
+
+
+def prove(before: Elf, after: Elf, drop: Drop = DEBUG_ONLY, *, debuglink: bool = False) -> tuple[Fault, ...]:
+    """Why `after` is not the same module as `before` to the kernel's loader; empty if it is.
+
+    `drop` is what the step was allowed to remove beyond debug information; `debuglink` whether
+    .gnu_debuglink may have been added.  `before` must be readable (`plan` has succeeded on it);
+    whatever is wrong with `after` is a Fault, never an exception.
+    """
+    try:
+        symbol_table(after)
+        pair = Pair(before, after, drop)
+        found: list[Fault] = []
+        for obligation in OBLIGATIONS:
+            found += obligation(pair)
+        if not debuglink:
+            found += _added(pair, b".gnu_debuglink")
+    except ModuleError as error:
+        return (broken_table(error),)
+    return tuple(found)
+
+
+def broken_table(error: ModuleError) -> Fault:
+    """V7: `after` breaks a rule that every module must keep."""
+    return fault("table-broken", rule=error.id, **error.evidence)
+
+
+def header(pair: Pair) -> Iterator[Fault]:
+    """V1: identification, type, machine, version, flags and entry are equal."""
+    before, after = pair.before, pair.after
+    for field in ("ident", "type", "machine", "version", "flags", "entry"):
+        old, new = getattr(before, field), getattr(after, field)
+        if old != new:
+            old, new = (old.hex(), new.hex()) if field == "ident" else (old, new)
+            yield fault("header-changed", field=field, before=old, after=new)
+
+
+def loaded_sections(pair: Pair) -> Iterator[Fault]:
+    """V2: the allocated sections are the same, in order, to the byte."""
+    yield from _partners(pair, "alloc-changed", lambda s: bool(s.flags & SHF_ALLOC))
+    last = 0
+    loaded = [(old, new) for old, new in pair.kept if (old.flags | new.flags) & SHF_ALLOC]
+    for old, new in loaded:
+        if new.index < last:
+            yield fault("alloc-changed", section=text(old.name), moved_to=new.index)
+        last = new.index
+    yield from _same_sections(pair, "alloc-changed", loaded)
+
+
+def other_sections(pair: Pair) -> Iterator[Fault]:
+    """V3: every other section outside the debug set is there, to the byte, and none is new."""
+    yield from _partners(pair, "section-changed", lambda s: not s.flags & SHF_ALLOC and s.type not in RELOCATIONS)
+    others = [(old, new) for old, new in pair.kept if not (old.flags | new.flags) & SHF_ALLOC]
+    yield from _same_sections(pair, "section-changed", others)
+
+
+def _partners(pair: Pair, id: str, mine: Callable[[Section], bool]) -> Iterator[Fault]:
+    for section in pair.missing:
+        if mine(section) and not debugset.is_optional(section):
+            yield fault(id, section=text(section.name), lost=section.size)
+    for section in pair.added:
+        if mine(section) and section.name != b".gnu_debuglink":
+            yield fault(id, section=text(section.name), added=section.size)
+
+
+def _added(pair: Pair, name: bytes) -> Iterator[Fault]:
+    for section in pair.added:
+        if section.name == name:
+            yield fault("section-changed", section=text(name), added=section.size)
+
+
+def _same_sections(pair: Pair, id: str, pairs: list[tuple[Section, Section]]) -> Iterator[Fault]:
+    """Fields and contents of paired sections; relocations and groups are compared by V4 and V9."""
+    ranges: list[tuple[Section, Section]] = []
+    for old, new in pairs:
+        if old[0] != new[0] or old[2] != new[2] or old[6] != new[6] or old[8:] != new[8:]:
+            bad = next((f for f in _FIELDS if _field(old, f) != _field(new, f)), None)
+            if bad is not None:
+                yield fault(id, section=text(old.name), field=bad, before=_field(old, bad), after=_field(new, bad))
+                continue
+        if old.size and old.type not in _COMPARED_ELSEWHERE:
+            ranges.append((old, new))
+    for old, new in _differing(pair, ranges):
+        yield fault(id, section=text(old.name), first_difference=_first_byte(pair, old, new))
+
+
+_FIELDS = ("type", "flags", "align", "entsize", "size")
+_COMPARED_ELSEWHERE = (SHT_NOBITS, SHT_GROUP, *RELOCATIONS)
+
+
+def _field(section: Section, field: str) -> int:
+    value: int = getattr(section, field)
+    if field == "flags":
+        return value & ~SHF_INFO_LINK
+    if field == "size" and section.type == SHT_GROUP:
+        return 0  # V9 compares the members
+    return value
+
+
+def _differing(pair: Pair, pairs: list[tuple[Section, Section]]) -> Iterator[tuple[Section, Section]]:
+    """The pairs whose bytes differ. Neighbours that lie alike in both files compare in one go."""
+    group: list[tuple[Section, Section]] = []
+    for old, new in pairs:
+        if group and (old.offset - new.offset != group[0][0].offset - group[0][1].offset or old.offset < group[-1][0].end):
+            yield from _differing_in(pair, group)
+            group = []
+        group.append((old, new))
+    if group:
+        yield from _differing_in(pair, group)
+
+
+def _differing_in(pair: Pair, group: list[tuple[Section, Section]]) -> Iterator[tuple[Section, Section]]:
+    start, new_start, size = group[0][0].offset, group[0][1].offset, group[-1][0].end - group[0][0].offset
+    # What lies between two sections may differ, so a range that differs is no verdict yet.
+    if size > sum(old.size for old, _ in group) + PADDING * len(group) or not _same_bytes(pair, start, new_start, size):
+        for old, new in group:
+            if not _same_bytes(pair, old.offset, new.offset, old.size):
+                yield old, new
+
+
+PADDING = 64
+
+
+def _same_bytes(pair: Pair, start: int, new_start: int, size: int) -> bool:
+    old, new = pair.before.image, pair.after.image
+    for at in range(0, size, COMPARE):
+        step = min(COMPARE, size - at)
+        if old.read(start + at, step) != new.read(new_start + at, step):
+            return False
+    return True
+
+
+def _first_byte(pair: Pair, old: Section, new: Section) -> int:
+    both = zip(pair.before.read(old), pair.after.read(new), strict=True)
+    return next(at for at, (a, b) in enumerate(both) if a != b)
+
+
+def relocations(pair: Pair) -> Iterator[Fault]:
+    """V4 and V6: the relocations are the same, entry by entry, and none lost its symbol."""
+    old = [s for s in pair.before.sections if s.type in RELOCATIONS and s.index not in pair.going]
+    new = [s for s in pair.after.sections if s.type in RELOCATIONS and s.index not in pair.residue]
+    for section in new:
+        check_relocation(pair.after, section)
+    if not pair.in_order:
+        old, new, faults = _by_target(pair, old, new)
+        yield from faults
+    for a, b in zip(old, new, strict=True):
+        yield from _same_relocation_header(pair, a, b)
+    alike = [(a, b) for a, b in zip(old, new, strict=True) if a.size == b.size and a.type == b.type and a.size]
+    for group in _runs(alike):
+        yield from _same_relocations(pair, group)
+
+
+def _by_target(
+    pair: Pair, old: list[Section], new: list[Section]
+) -> tuple[list[Section], list[Section], list[Fault]]:
+    """Pairs the relocation sections of each target, in their order; the rest are faults."""
+    waiting: dict[int, list[Section]] = {}
+    for section in new:
+        waiting.setdefault(section.info, []).append(section)
+    olds, news, faults = [], [], []
+    for section in old:
+        partners = waiting.get(pair.sections.get(section.info, -1))
+        if partners:
+            olds.append(section)
+            news.append(partners.pop(0))
+        else:
+            faults.append(fault("relocation-changed", section=text(section.name), lost=section.size))
+    rest = [s for partners in waiting.values() for s in partners]
+    faults += [fault("relocation-changed", section=text(s.name), added=s.size) for s in rest]
+    return olds, news, faults
+
+
+def _same_relocation_header(pair: Pair, old: Section, new: Section) -> Iterator[Fault]:
+    if old.name != new.name:
+        yield fault("relocation-changed", section=text(old.name), after=text(new.name))
+    for field in _FIELDS:
+        if _field(old, field) != _field(new, field):
+            before, after = _field(old, field), _field(new, field)
+            yield fault("relocation-changed", section=text(old.name), field=field, before=before, after=after)
+    if pair.sections.get(old.info) != new.info:
+        yield fault("relocation-changed", section=text(old.name), field="target", after=new.info)
+    if pair.sections.get(old.link) != new.link:
+        yield fault("relocation-changed", section=text(old.name), field="link", after=new.link)
+
+
+def _runs(pairs: list[tuple[Section, Section]]) -> Iterator[list[tuple[Section, Section]]]:
+    """Pairs of one type that follow each other without a gap in both files."""
+    group: list[tuple[Section, Section]] = []
+    for old, new in pairs:
+        if group and (
+            old.offset != group[-1][0].end or new.offset != group[-1][1].end or old.type != group[0][0].type
+        ):
+            yield group
+            group = []
+        group.append((old, new))
+    if group:
+        yield group
+
+
+def _same_relocations(pair: Pair, group: list[tuple[Section, Section]]) -> Iterator[Fault]:
+    (run,), (new_run,) = reloc_runs(pair.before, [a for a, _ in group]), reloc_runs(pair.after, [b for _, b in group])
+    entry, word, shift, foreign = run.shape
+    words, new_words = run.words[:], new_run.words[:]
+    blank = array("I", bytes(4 * len(run.column)))
+    words[word::entry] = blank
+    new_words[word::entry] = blank
+    if words != new_words:
+        yield _named(group, _first_entry(words, new_words, entry), "relocation-changed", entry, field="offset or addend")
+    if shift:
+        types, new_types = (array("B", [w & 255 for w in c]) for c in (run.column, new_run.column))
+        if types != new_types:
+            yield _named(group, _first_entry(types, new_types, 1), "relocation-changed", entry, field="type")
+    yield from _same_targets(pair, group, run, new_run)
+
+
+def _same_targets(
+    pair: Pair, group: list[tuple[Section, Section]], run: RelocRun, new_run: RelocRun
+) -> Iterator[Fault]:
+    """Each entry's symbol is the same symbol; V6: it exists, and is number 0 only where it was."""
+    shift = run.shape.shift
+    matched = pair.symbols
+    count = len(matched.after)
+    for both in symbol_pairs(run.column, new_run.column):
+        row, new_row = (both & 0xFFFFFFFF) >> shift, both >> 32 + shift
+        if new_row < count and matched.before[row] and matched.before[row] == matched.after[new_row]:
+            continue
+        if row == new_row == 0:
+            continue
+        at = next(
+            i for i, (a, b) in enumerate(zip(run.column, new_run.column, strict=True)) if a | b << 32 == both
+        )
+        name = text(symbol_table(pair.before).name(row))
+        if new_row >= count or new_row == 0:
+            yield _named(group, at, "relocation-symbol-lost", run.shape.entry, symbol=name, number=new_row)
+        elif row == 0 or not same_symbol(pair, row, new_row):
+            after = text(symbol_table(pair.after).name(new_row))
+            yield _named(group, at, "relocation-changed", run.shape.entry, symbol=name, after=after)
+
+
+def _first_entry(words: array[int], new_words: array[int], entry: int) -> int:
+    return next(i for i, (a, b) in enumerate(zip(words, new_words, strict=True)) if a != b) // entry
+
+
+def _named(
+    group: list[tuple[Section, Section]], at: int, id: str, entry: int, **evidence: Evidence
+) -> Fault:
+    """A fault about entry number `at` of a run, told as section and entry."""
+    for old, _ in group:
+        entries = old.size // (entry * 4)
+        if at < entries:
+            return fault(id, section=text(old.name), entry=at, **evidence)
+        at -= entries
+    raise IndexError(at)
+
+
+def symbols(pair: Pair) -> Iterator[Fault]:
+    """V5: the sequence of symbols that the loader sees is equal, in order."""
+    yield from pair.symbols.faults
+
+
+def protection(pair: Pair) -> Iterator[Fault]:
+    """V8: nothing became writable and executable. (Section 0 is checked when the module is read.)
+
+    Source: module_enforce_rwx_sections() in kernel/module/strict_rwx.c.
+    """
+    both = SHF_WRITE | SHF_EXECINSTR
+    before = {s.name for s in pair.before.sections if s.flags & both == both}
+    for section in pair.after.sections:
+        if section.flags & both == both and section.name not in before:
+            yield fault("section-rule", section=text(section.name), flags=section.flags)
+
+
+def references(pair: Pair) -> Iterator[Fault]:
+    """V9: no group or link that stayed points at what went, and no group was left empty."""
+    for old, new in pair.kept:
+        if old.type == SHT_GROUP:
+            yield from _same_group(pair, old, new)
+        elif old.type not in RELOCATIONS and pair.sections.get(old.link, -1) != new.link:
+            yield fault("dangling-reference", section=text(old.name), link=new.link)
+        elif old.flags & SHF_INFO_LINK and old.type not in RELOCATIONS and pair.sections.get(old.info, -1) != new.info:
+            yield fault("dangling-reference", section=text(old.name), info=new.info)
+    for index in pair.residue:
+        section = pair.after.sections[index]
+        if section.type in RELOCATIONS or section.type == SHT_GROUP:
+            yield fault("dangling-reference", section=text(section.name), left=section.size)
+
+
+def _same_group(pair: Pair, old: Section, new: Section) -> Iterator[Fault]:
+    if pair.before.read(old)[:4] != pair.after.read(new)[:4]:
+        yield fault("dangling-reference", group=old.index, field="flags")
+    if not same_symbol(pair, old.info, new.info):
+        yield fault("dangling-reference", group=old.index, signature=text(symbol_table(pair.before).name(old.info)))
+    left = debugset.group_members(pair.after, new)
+    stayed = [pair.sections.get(m) for m in debugset.group_members(pair.before, old) if m not in pair.going]
+    if list(left) != stayed:
+        yield fault("dangling-reference", group=old.index, members=len(left), expected=len(stayed))
+
+
+def trailing_bytes(pair: Pair) -> Iterator[Fault]:
+    """V10: the bytes behind the ELF file are the same; normally there are none."""
+    before, after = pair.before, pair.after
+    size, new_size = before.image.size - before.end, after.image.size - after.end
+    if size != new_size or (size and not _same_bytes(pair, before.end, after.end, size)):
+        yield fault("trailing-bytes", before=size, after=new_size)
+
+
+def livepatch(pair: Pair) -> Iterator[Fault]:
+    """V11: every klp relocation section and symbol is there with its flag and name.
+
+    V4 and V5 compare their contents; this one says what was lost when a livepatch module is ruined.
+    """
+    if not is_livepatch(pair.before):
+        return
+    wanted = {(s.name, s.flags & ~SHF_INFO_LINK, s.size) for s in pair.before.sections if s.flags & SHF_RELA_LIVEPATCH}
+    there = {(s.name, s.flags & ~SHF_INFO_LINK, s.size) for s in pair.after.sections if s.flags & SHF_RELA_LIVEPATCH}
+    for name, _, size in sorted(wanted - there):
+        yield fault("livepatch-changed", section=text(name), size=size)
+    names, new_names = _livepatch_symbols(pair.before), _livepatch_symbols(pair.after)
+    if names != new_names:
+        lost = sorted(set(names) - set(new_names)) or names
+        yield fault("livepatch-changed", symbol=text(lost[0]), before=len(names), after=len(new_names))
+
+
+def _livepatch_symbols(elf: Elf) -> list[bytes]:
+    table = symbol_table(elf)
+    return [table.name(row) for row, index in enumerate(table.shndx) if index == SHN_LIVEPATCH]
+
+
+def residue(pair: Pair) -> Iterator[Fault]:
+    """V12: nothing of the debug set is left. (Sizes: see `account`.)"""
+    for index in sorted(pair.residue):
+        section = pair.after.sections[index]
+        if section.size and debugset.is_debug(section, pair.after.machine):
+            yield fault("residue", section=text(section.name), bytes=section.size)
+
+
+OBLIGATIONS: tuple[Callable[[Pair], Iterator[Fault]], ...] = (
+    header,
+    loaded_sections,
+    other_sections,
+    relocations,
+    symbols,
+    protection,
+    references,
+    trailing_bytes,
+    livepatch,
+    residue,
+)

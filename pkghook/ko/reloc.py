@@ -1,0 +1,118 @@
+"""Relocation sections, by columns; neighbours in the file are handled as one table.
+
+Layout: Elf32_Rel, Elf32_Rela, Elf64_Rel, Elf64_Rela of the ELF specification; MIPS64's own r_info
+(a 32-bit symbol number first, whatever the byte order) from the MIPS64 ELF specification.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, NamedTuple
+
+from pkghook.errors import ModuleError
+from pkghook.ko.elf import EM_MIPS, RELOCATIONS, SHT_RELA, SHT_SYMTAB
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pkghook.ko.elf import Elf, Section
+
+
+class RelocShape(NamedTuple):
+    """How one kind of relocation section lies in the file. Units: 32-bit words."""
+
+    entry: int  # words per entry
+    word: int  # which word holds the symbol number
+    shift: int  # 0, or 8 where the word's low byte is the type (32-bit classes)
+    foreign: bool  # byte order differs from this machine's
+
+
+class RelocRun(NamedTuple):
+    """One or more relocation sections that follow each other without a gap in the file."""
+
+    sections: tuple[Section, ...]
+    shape: RelocShape
+    words: array[int]  # the raw contents as 32-bit words in file order (not swapped)
+    column: array[int]  # of each entry the word with its symbol number, in machine order
+    unique: frozenset[int]  # of column
+
+    @property
+    def offset(self) -> int:
+        """Offset of the run in the file."""
+        return self.sections[0].offset
+
+    @property
+    def size(self) -> int:
+        """Bytes of the run."""
+        return len(self.words) * 4
+
+    def symbols(self) -> Iterable[int]:
+        """The symbol numbers that occur."""
+        return {w >> 8 for w in self.unique} if self.shape.shift else self.unique
+
+
+def reloc_shape(elf: Elf, kind: int) -> RelocShape:
+    """The shape of sections of type `kind` (SHT_RELA or SHT_REL) in this module."""
+    addend = kind == SHT_RELA
+    foreign = elf.shape.foreign
+    if not elf.is64:
+        return RelocShape(3 if addend else 2, 1, 8, foreign)
+    symbol_first = elf.shape.order == ">" or elf.machine == EM_MIPS
+    return RelocShape(6 if addend else 4, 2 if symbol_first else 3, 0, foreign)
+
+
+def reloc_runs(elf: Elf, wanted: Iterable[Section]) -> list[RelocRun]:
+    """The relocation sections `wanted` in file order, neighbours joined; empty ones left out.
+
+    Raises ModuleError bad-relocation.
+    """
+    runs: list[RelocRun] = []
+    group: list[Section] = []
+    for section in sorted((s for s in wanted if s.size), key=_by_offset):
+        if group and (section.offset != group[-1].end or section.type != group[0].type):
+            runs.append(_read(elf, group))
+            group = []
+        group.append(section)
+    if group:
+        runs.append(_read(elf, group))
+    return runs
+
+
+def check_relocation(elf: Elf, section: Section) -> None:
+    """Raises ModuleError bad-relocation unless the section has entries, a target and the symbol table."""
+    shape = reloc_shape(elf, section.type)
+    count = len(elf.sections)
+    if section.entsize != shape.entry * 4 or section.size % section.entsize:
+        raise ModuleError("bad-relocation", section=section.index, entry_size=section.entsize, bytes=section.size)
+    target = elf.sections[section.info] if 0 < section.info < count else None
+    if target is None or target.type in RELOCATIONS:
+        raise ModuleError("bad-relocation", section=section.index, target=section.info)
+    if not 0 < section.link < count or elf.sections[section.link].type != SHT_SYMTAB:
+        raise ModuleError("bad-relocation", section=section.index, link=section.link)
+
+
+def _by_offset(section: Section) -> tuple[int, int]:
+    return section.offset, section.index
+
+
+def _read(elf: Elf, sections: list[Section]) -> RelocRun:
+    shape = reloc_shape(elf, sections[0].type)
+    start = sections[0].offset
+    words = array("I", elf.image.read(start, sections[-1].end - start))
+    column = words[shape.word :: shape.entry]
+    if shape.foreign:
+        column.byteswap()
+    return RelocRun(tuple(sections), shape, words, column, frozenset(column))
+
+
+def renumbered(run: RelocRun, numbers: dict[int, int]) -> array[int]:
+    """The run's words with each symbol number replaced; `numbers` has every number that occurs."""
+    shift = run.shape.shift
+    low = (1 << shift) - 1
+    words = {w: numbers[w >> shift] << shift | w & low for w in run.unique}
+    column = array("I", map(words.__getitem__, run.column))
+    if run.shape.foreign:
+        column.byteswap()
+    out = run.words[:]
+    out[run.shape.word :: run.shape.entry] = column
+    return out

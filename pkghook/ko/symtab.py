@@ -1,0 +1,181 @@
+"""The symbol table of a module, by columns.
+
+A column is one field of all symbols, taken with a strided slice, so that a table of millions of
+symbols is looked at in bulk.  Rows are read from the image in chunks, never the whole table at
+once: the largest known module has 9.6 million symbols.
+
+Layout: Elf32_Sym and Elf64_Sym of the ELF specification.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from pkghook.errors import ModuleError
+from pkghook.ko.elf import SHN_ABS, SHN_COMMON, SHN_LIVEPATCH, SHN_XINDEX, SHT_STRTAB, SHT_SYMTAB, SHT_SYMTAB_SHNDX
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from pkghook.ko.elf import Elf, Section
+
+STB_LOCAL = 0
+STT_NOTYPE, STT_SECTION, STT_FILE = 0, 3, 4
+SPECIAL = frozenset({SHN_ABS, SHN_COMMON, SHN_LIVEPATCH})
+# simplify_symbols() in kernel/module/main.c indexes the section headers with every other number.
+
+CHUNK = 1 << 16  # symbols read at a time
+SECTION_KIND = re.compile(rb"[\x03\x13\x23]")  # st_info of STT_SECTION: local, global, weak
+FILE_KIND = re.compile(rb"[\x04\x14\x24]")
+_LOCALS = re.compile(rb"[\x00-\x0f]*")
+
+Run = tuple[int, int]  # a half-open range of row numbers
+
+
+class Symbol(NamedTuple):
+    """One symbol, all its fields. The name is its bytes, not its offset."""
+
+    name: bytes
+    info: int
+    other: int
+    shndx: int
+    value: int
+    size: int
+
+
+class SymbolTable:
+    """The columns of one symbol table; `strings` is its string table's contents."""
+
+    __slots__ = ("count", "elf", "info", "names", "section", "shndx", "sections_used", "strings", "strtab")
+
+    def __init__(self, elf: Elf, section: Section, strtab: Section) -> None:
+        self.elf = elf
+        self.section = section
+        self.strtab = strtab
+        self.count = section.size // elf.shape.symbol_size
+        self.strings = elf.read(strtab)
+        self.info, self.shndx, self.names = _columns(self)
+        self.sections_used = frozenset(self.shndx)
+
+    def rows(self, start: int, end: int) -> bytes:
+        """The raw rows start..end."""
+        size = self.elf.shape.symbol_size
+        return self.elf.image.read(self.section.offset + start * size, (end - start) * size)
+
+    def name(self, row: int) -> bytes:
+        """The name of one symbol."""
+        start = self.names[row]
+        return self.strings[start : self.strings.find(b"\0", start)]
+
+    def symbol(self, row: int) -> Symbol:
+        """One symbol with all its fields."""
+        raw = self.rows(row, row + 1)
+        shape = self.elf.shape
+        order = "little" if shape.order == "<" else "big"
+        at = 8 if shape.word == 8 else 4  # noqa: PLR2004 (st_value's offset by class)
+        value = int.from_bytes(raw[at : at + shape.word], order)  # type: ignore[arg-type]
+        size = int.from_bytes(raw[at + shape.word : at + 2 * shape.word], order)  # type: ignore[arg-type]
+        other = raw[shape.symbol_info + 1]
+        return Symbol(self.name(row), self.info[row], other, self.shndx[row], value, size)
+
+    def chunks(self) -> Iterator[Run]:
+        """The whole table cut into runs of at most CHUNK rows."""
+        for start in range(0, self.count, CHUNK):
+            yield start, min(self.count, start + CHUNK)
+
+    def kept_rows(self, runs: Sequence[Run]) -> Iterator[bytes]:
+        """The raw rows of `runs` (sorted), joined, about CHUNK rows at a time."""
+        size = self.elf.shape.symbol_size
+        first = 0
+        for start, end in self.chunks():
+            raw = self.rows(start, end)
+            parts = []
+            for run_start, run_end in islice(runs, first, None):
+                if run_start >= end:
+                    break
+                parts.append(raw[max(run_start - start, 0) * size : (min(run_end, end) - start) * size])
+                first += run_end <= end
+            yield b"".join(parts)
+
+
+def symbol_table(elf: Elf) -> SymbolTable:
+    """The module's one symbol table, with its string table, checked.
+
+    Raises ModuleError: bad-symbol-table (none, two, odd sizes), bad-string-table, bad-symbol,
+    too-many-sections (SHT_SYMTAB_SHNDX).
+    """
+    found = elf.cache.get("symtab")
+    if found is None:
+        found = elf.cache["symtab"] = _find(elf)
+    return found  # type: ignore[return-value]
+
+
+def _find(elf: Elf) -> SymbolTable:
+    tables = [s for s in elf.sections if s.type == SHT_SYMTAB]
+    if any(s.type == SHT_SYMTAB_SHNDX for s in elf.sections):
+        raise ModuleError("too-many-sections", extended="SHT_SYMTAB_SHNDX")
+    if len(tables) != 1:
+        raise ModuleError("bad-symbol-table", tables=len(tables))
+    section = tables[0]
+    size = elf.shape.symbol_size
+    if section.entsize != size or section.size % size or not section.size:
+        raise ModuleError("bad-symbol-table", entry_size=section.entsize, bytes=section.size)
+    if not 0 < section.link < len(elf.sections) or elf.sections[section.link].type != SHT_STRTAB:
+        raise ModuleError("bad-symbol-table", link=section.link)
+    table = SymbolTable(elf, section, elf.sections[section.link])
+    _check(table)
+    return table
+
+
+def _check(table: SymbolTable) -> None:
+    strings, sections = table.strings, len(table.elf.sections)
+    if not strings or strings[0] or strings[-1]:
+        raise ModuleError("bad-string-table", table="symbol names", bytes=len(strings))
+    if max(table.names) >= len(strings):
+        raise ModuleError("bad-string-table", table="symbol names", name_offset=max(table.names), bytes=len(strings))
+    strangers = [n for n in table.sections_used if n >= sections and n not in SPECIAL]
+    if strangers:
+        worst = max(strangers)
+        if worst == SHN_XINDEX:
+            raise ModuleError("too-many-sections", symbol=table.shndx.index(worst))
+        raise ModuleError("bad-symbol", symbol=table.shndx.index(worst), section_index=worst, sections=sections)
+    if any(table.rows(0, 1)):
+        raise ModuleError("bad-symbol-table", symbol=0, contents=table.rows(0, 1).hex())
+    locals_end = _LOCALS.match(table.info).end()  # type: ignore[union-attr]
+    if table.section.info > table.count or locals_end < table.section.info or _has_local(table):
+        raise ModuleError("bad-symbol-table", first_global=table.section.info, found=locals_end)
+
+
+def _has_local(table: SymbolTable) -> bool:
+    return re.compile(rb"[\x00-\x0f]").search(table.info, table.section.info) is not None
+
+
+def _columns(table: SymbolTable) -> tuple[bytes, array[int], array[int]]:
+    shape = table.elf.shape
+    size, at_info, at_shndx = shape.symbol_size, shape.symbol_info, shape.symbol_shndx // 2
+    parts: list[bytes] = []
+    shndx, names = array("H"), array("I")
+    for start, end in table.chunks():
+        raw = table.rows(start, end)
+        parts.append(raw[at_info::size])
+        shndx += array("H", raw)[at_shndx :: size // 2]
+        names += array("I", raw)[:: size // 4]
+    if shape.foreign:
+        shndx.byteswap()
+        names.byteswap()
+    return (parts[0] if len(parts) == 1 else b"".join(parts)), shndx, names
+
+
+def gaps(count: int, dropped: list[int], first: int = 0) -> list[Run]:
+    """The runs of first..count that remain when the sorted row numbers `dropped` go."""
+    runs: list[Run] = []
+    for row in dropped:
+        if row > first:
+            runs.append((first, row))
+        first = row + 1
+    if first < count:
+        runs.append((first, count))
+    return runs

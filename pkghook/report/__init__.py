@@ -1,0 +1,68 @@
+"""Reports: pure functions from what was done (a receipt) and the judgement on it (a verdict) to text.
+
+To add a form, add a module with `render(receipt, verdict, style) -> str` and a row to `REPORTS`.
+What a report needs of its two values is said in `facts`, since `judge` is another wing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from pkghook.findings import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import TextIO
+
+    from pkghook.report.facts import Receipt, Verdict
+    from pkghook.settings import Settings
+
+
+class Style(NamedTuple):
+    """How a report for people looks."""
+
+    colour: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    fail_on: Severity = Severity.ERROR
+
+
+class Report(NamedTuple):
+    """One row of the table: the module that renders, imported when it is used."""
+
+    module: str
+
+    def __call__(self, receipt: Receipt, verdict: Verdict, style: Style) -> str:
+        """The report; ends with a newline unless it is empty."""
+        text: str = import_module(self.module).render(receipt, verdict, style)
+        return text
+
+
+REPORTS: Final = {
+    "text": Report("pkghook.report.text"),
+    "json": Report("pkghook.report.as_json"),
+}
+
+
+def style_for(settings: Settings, stream: TextIO, environ: Mapping[str, str]) -> Style:
+    """The style for a stream: colour on a terminal only, and never where NO_COLOR is set and not empty."""
+    colour = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
+    return Style(colour, settings.quiet, settings.verbose, settings.fail_on)
+
+
+def printable(text: str) -> str:
+    """`text` without anything that a terminal would act on, or that cannot be encoded.
+
+    Names in a tree are chosen by others.  What is not printable (controls, escape sequences, direction
+    marks, lone surrogates) becomes a backslash escape; a byte that was no UTF-8 is shown as that byte.
+    """
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(char: str) -> str:
+    if char.isprintable():
+        return char
+    if "\udc80" <= char <= "\udcff":  # surrogateescape: the byte behind it
+        return f"\\x{ord(char) - 0xDC00:02x}"
+    return char.encode("unicode_escape").decode("ascii")
