@@ -283,9 +283,9 @@ def _open_standard_streams() -> None:
     """
     import os
 
-    for fd, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number is just this one
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest free number: that of this stream
             setattr(sys, name, os.fdopen(opened, mode, encoding="utf-8"))
 
 

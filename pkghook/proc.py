@@ -93,7 +93,7 @@ def run(
 
     deadline = time.monotonic() + timeout
     try:
-        child = subprocess.Popen(
+        child = subprocess.Popen(  # noqa: S603 a list of words, never a shell
             argv,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -111,10 +111,8 @@ def run(
 
 
 def _collect(child: Popen[bytes], deadline: float, bound: int) -> Ended:
-    assert child.stdout is not None
-    assert child.stderr is not None
     out, err = _Output(bound), _Output(KEPT)
-    pipes = {child.stdout.fileno(): out, child.stderr.fileno(): err}
+    pipes = {pipe.fileno(): output for pipe, output in ((child.stdout, out), (child.stderr, err)) if pipe}
     lingering = not _read_all(child, pipes, deadline) and child.poll() is not None
     code = _wait(child, deadline - time.monotonic())
     return Ended(

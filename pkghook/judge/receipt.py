@@ -7,7 +7,6 @@ A field that has its default (see `model.Entry`) is left out; `kernel`, `path` a
 
 from __future__ import annotations
 
-import hashlib
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -91,6 +90,8 @@ def order(finding: Finding) -> tuple[int, str, str, str]:
 
 def symbol_list(name: str, patterns: Sequence[str]) -> Pairs:
     """A symbol list as a receipt's settings have it: named without its directory, told apart by its patterns."""
+    import hashlib
+
     digest = hashlib.sha256("\n".join(patterns).encode("utf-8", "surrogateescape")).hexdigest()
     return ("strip-symbols", os.path.basename(name)), ("strip-symbols-sha256", digest)
 

@@ -19,6 +19,7 @@ State = frozenset[int]  # where a walk stands in several patterns at once
 
 ANY = frozenset(range(1, 256))  # names have no NUL
 END: Token = frozenset({0})  # the NUL behind a name
+NOTHING = rb"(?!)"
 STATE_LIMIT = 20_000
 
 _TOKEN = re.compile(rb"\*+|\?|\[([!^]?)(\]?+(?:\\.|[^\]\\])*)\]|\\(.)|([^\[\\])", re.DOTALL)
@@ -70,7 +71,8 @@ def literal(glob: Glob) -> bytes | None:
 
 def regex(globs: Iterable[Glob]) -> re.Pattern[bytes]:
     """Matches, as a whole, just the names that one of `globs` matches."""
-    return re.compile(b"|".join(b"".join(map(_expression, glob)) for glob in globs) or rb"(?!)")
+    expressions = [b"".join(map(_expression, glob)) for glob in globs]
+    return re.compile(b"|".join(expressions) if expressions else NOTHING)
 
 
 def _expression(token: Token) -> bytes:
@@ -79,7 +81,7 @@ def _expression(token: Token) -> bytes:
     if token == ANY:
         return rb"[^\0]"
     if not token:
-        return rb"(?!)"
+        return NOTHING
     return b"[" + b"".join(b"\\x%02x" % byte for byte in sorted(token)) + b"]"
 
 
@@ -134,7 +136,7 @@ class _Automaton:
         return any(self.cells[at] == END for at in state)
 
     def _closure(self, state: Iterable[int]) -> State:
-        """With the cells behind each `*`, which may match nothing. (Two `*` in a row are one token.)"""
+        """With the cells behind each `*`, which may match nothing; two `*` in a row are one token."""
         found = set(state)
         found.update(at + 1 for at in tuple(found) if self.cells[at] is None)
         return frozenset(found)

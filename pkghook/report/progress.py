@@ -34,7 +34,7 @@ class Progress(Protocol):
         """The work is over or given up; the terminal is as it was. May be called twice, and without a start."""
 
 
-def make(stream: TextIO, quiet: bool, *, verbose: bool = False) -> Progress:
+def make(stream: TextIO, quiet: bool, *, verbose: bool = False) -> Progress:  # noqa: FBT001  see `Settings.quiet`
     """A bar if `stream` is a terminal and the user wants to hear anything; else something that keeps silent.
 
     `verbose` makes it say when there is no bar because rich is not installed.

@@ -174,7 +174,7 @@ def _left_alone(receipt: Receipt, style: Style) -> Iterator[str]:
         yield f"symlinks: {walk.links}, not followed"
     for keep, matched in ((override.keep, override.matched) for override in receipt.overrides):
         about = f"[{keep.finding}] of " if keep.finding else ""
-        yield printable(f"kept by {keep.origin}: {about}{keep.glob} ({len(matched)} times): {keep.reason}")
+        yield printable(f"kept by {keep.origin}: {about}{keep.glob} (matched {len(matched)}): {keep.reason}")
 
 
 # --- findings --------------------------------------------------------------------------------------------------------
@@ -211,7 +211,7 @@ def _outcome(receipt: Receipt, verdict: Verdict, style: Style) -> Iterator[str]:
     totals = receipt.totals
     states = ", ".join(f"{count} {state}" for state, count in totals.states if count)
     dry = receipt.mode == "dry-run"
-    told = f"{_plural(totals.modules, 'module')}{': ' if states else ''}{states}"
+    told = f"{_plural(totals.modules, 'module')}: {states}" if totals.modules else "no modules found"
     yield f"dry run, nothing written; {told}" if dry else told
     if totals.file_before:
         share = 100 * totals.saved / totals.file_before

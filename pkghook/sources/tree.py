@@ -50,6 +50,7 @@ class Tree:
         self._dirs = Dirs(self._root)
         self._layout = layout.find(self._dirs, self._path)
         self._base = os.dup(self._dirs.get(self._layout.base))
+        self._dirs.close()
         # Known to all workers, so that the parent finds the directories of those that were killed.
         self._token = os.urandom(TOKEN_BYTES).hex()
         self._creator = self._owner = os.getpid()

@@ -1,0 +1,77 @@
+"""The size model applied (V12), and the digests that a receipt carries."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+from pkghook.ko.elf import SHF_ALLOC, SHT_NOBITS, SHT_NOTE
+from pkghook.ko.match import Fault, fault
+from pkghook.ko.plan import saved_at_least
+from pkghook.ko.symtab import symbol_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pkghook.ko.elf import Elf, Section
+    from pkghook.ko.plan import Plan
+
+# How far tools are known to differ from the expected size: bytes a section, and per file.
+PER_SECTION, PER_FILE = 8, 64
+_STREAM = 1 << 22
+_NT_GNU_BUILD_ID = 3
+
+
+def account(before: Elf, plan: Plan, size: int, tool: str) -> Iterator[Fault]:
+    """V12: did the module shrink as its section table says? `tool` is "" for the native steps, which differ by 0."""
+    floor = before.image.size - saved_at_least(before, plan)
+    slack = PER_SECTION * len(plan.numbers) + PER_FILE if tool else 0
+    # eu-strip leaves the string table as it was.
+    left = symbol_table(before).strtab.size - plan.strings.size if tool == "eu-strip" else 0
+    if size > plan.expected + slack + left or (size > floor and plan.removed):
+        yield fault("shrink-below-expected", bytes=size, expected=plan.expected, at_most=min(floor, plan.expected + slack))
+    elif size < plan.expected - slack:
+        yield fault("overstripped", bytes=size, expected=plan.expected, at_least=plan.expected - slack)
+
+
+def build_id(elf: Elf) -> str:
+    """The GNU build-id as hex, "" without one: the first allocated note section that holds one.
+
+    Source: init_build_id() in kernel/module/main.c, parse_build_id_buf() in lib/buildid.c.
+    """
+    order = "little" if elf.shape.order == "<" else "big"
+    for section in elf.sections:
+        if section.type == SHT_NOTE and section.flags & SHF_ALLOC and section.size:
+            found = _build_id_in(elf.read(section), order)
+            if found:
+                return found
+    return ""
+
+
+def _build_id_in(notes: bytes, order: str) -> str:
+    at = 0
+    while at + 12 <= len(notes):
+        name_size, size, kind = (int.from_bytes(notes[at + i : at + i + 4], order) for i in (0, 4, 8))  # type: ignore[arg-type]
+        start = at + 12 + (name_size + 3 & ~3)
+        if kind == _NT_GNU_BUILD_ID and notes[at + 12 : at + 12 + name_size] == b"GNU\0":
+            return notes[start : start + size].hex()
+        at = start + (size + 3 & ~3)
+    return ""
+
+
+def kept_digest(elf: Elf) -> str:
+    """SHA-256 over the contents of the sections that the kernel loads, in order, relocations not applied.
+
+    Equal before and after by V2, so it tells which module the bytes before were.
+    """
+    digest = hashlib.sha256()
+    for section in elf.sections:
+        if section.flags & SHF_ALLOC and section.size and section.type != SHT_NOBITS:
+            for part in _parts(elf, section):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def _parts(elf: Elf, section: Section) -> Iterator[bytes]:
+    for at in range(section.offset, section.end, _STREAM):
+        yield elf.image.read(at, min(_STREAM, section.end - at))

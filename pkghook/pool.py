@@ -1,0 +1,290 @@
+"""Many modules at once: worker processes forked by ourselves, each told which module to work on.
+
+Why not the standard library's pools: `multiprocessing.Pool` hangs when a worker is killed and
+`ProcessPoolExecutor` breaks as a whole; here a killed worker costs its module one retry, alone.
+
+Each worker leads a process group of its own, and the tools it starts belong to it.  When the parent
+dies, however it dies, the kernel kills these groups: the last writer of a pipe without data goes
+away, and its reader asked for SIGKILL to its group then (fcntl(2): F_SETOWN, F_SETSIG, O_ASYNC).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pickle
+import select
+import signal
+from collections import deque
+from struct import Struct
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+
+from pkghook.errors import EXIT_SIGINT, EXIT_SIGTERM, Interrupted, WorkerError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import FrameType
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+AHEAD = 3  # tasks given to a worker before it has answered, so that it never waits for the parent
+BLOCK = 1 << 18
+_LENGTH = Struct("=I")
+_TASK = Struct("=I")
+_STOPPING = (signal.SIGINT, signal.SIGTERM)
+_STATUS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM}
+
+
+class Lost(NamedTuple):
+    """Why a task has no result of its own."""
+
+    why: str  # "killed twice", or the exception that `work` raised: a fault of pkghook itself, or no memory
+    trace: str = ""  # the traceback of that exception
+
+
+class Worker:
+    """The parent's side of one worker process."""
+
+    __slots__ = ("answers", "buffer", "held", "life", "pid", "tasks")
+
+    def __init__(self, pid: int, tasks: int, answers: int, life: int) -> None:
+        self.pid, self.tasks, self.answers, self.life = pid, tasks, answers, life
+        self.buffer = bytearray()
+        self.held: deque[int] = deque()  # task numbers, the one worked on first
+
+    def give(self, number: int) -> None:
+        """Hand over one more task. A worker that has died meanwhile is noticed by its answers' end."""
+        self.held.append(number)
+        try:
+            os.write(self.tasks, _TASK.pack(number))
+        except BrokenPipeError:
+            return
+
+    def ends(self) -> set[int]:
+        """Our ends of its pipes that are still open."""
+        return {self.tasks, self.answers, self.life} - {-1}
+
+
+class Pool(Generic[T, R]):
+    """One run of `work` over `tasks`; see `run`."""
+
+    def __init__(
+        self,
+        tasks: Sequence[T],
+        work: Callable[[T], R],
+        done: Callable[[T, R], None],
+        lost: Callable[[T, Lost], R],
+        in_child: Callable[[], None],
+    ) -> None:
+        self.tasks, self.work, self.done, self.lost, self.in_child = tasks, work, done, lost, in_child
+        self.results: dict[int, R] = {}
+        self.workers: dict[int, Worker] = {}  # by the descriptor of their answers
+        self.waiting = deque(range(len(tasks)))
+        self.suspects: list[int] = []  # each held by a worker that was killed
+
+    def serve(self, jobs: int) -> None:
+        """Work until no task waits, with `jobs` processes at the most."""
+        poll = select.poll()
+        for _ in range(min(jobs, len(self.waiting))):
+            self.hire(poll)
+        while self.workers:
+            for fd, _ in poll.poll():
+                worker = self.workers[fd]
+                data = os.read(fd, BLOCK)
+                if data:
+                    self.take(worker, data)
+                    self.feed(worker)
+                else:
+                    poll.unregister(fd)
+                    self.bury(worker, poll)
+
+    def hire(self, poll: select.poll) -> None:
+        """Fork one worker and give it its first tasks."""
+        worker = self.fork()
+        self.workers[worker.answers] = worker
+        poll.register(worker.answers, select.POLLIN)
+        self.feed(worker)
+
+    def feed(self, worker: Worker) -> None:
+        """Keep the worker supplied; when nothing waits any more, let it end."""
+        while self.waiting and len(worker.held) < AHEAD:
+            worker.give(self.waiting.popleft())
+        if not worker.held and worker.tasks >= 0:
+            os.close(worker.tasks)
+            worker.tasks = -1
+
+    def take(self, worker: Worker, data: bytes) -> None:
+        """Read complete answers out of what has arrived."""
+        worker.buffer += data
+        while len(worker.buffer) >= _LENGTH.size:
+            (length,) = _LENGTH.unpack_from(worker.buffer)
+            end = _LENGTH.size + length
+            if len(worker.buffer) < end:
+                return
+            answer = pickle.loads(memoryview(worker.buffer)[_LENGTH.size : end])  # noqa: S301  from our own child
+            del worker.buffer[:end]
+            number = worker.held.popleft()
+            self.keep(number, self.lost(self.tasks[number], answer) if isinstance(answer, Lost) else answer)
+
+    def keep(self, number: int, result: R) -> None:
+        """One task is done."""
+        self.results[number] = result
+        self.done(self.tasks[number], result)
+
+    def bury(self, worker: Worker, poll: select.poll) -> None:
+        """The worker has ended: normally, or killed with tasks in its hands."""
+        del self.workers[worker.answers]
+        _kill_group(worker.pid)  # a tool of a killed worker lives on
+        os.waitpid(worker.pid, 0)
+        self.shut(worker)
+        if worker.held:
+            self.suspects.append(worker.held.popleft())
+            self.waiting.extendleft(reversed(worker.held))
+        if self.waiting:
+            self.hire(poll)
+
+    def retry(self) -> None:
+        """Each task that was in the hands of a killed worker once more, with no other beside it."""
+        suspects, self.suspects = self.suspects, []
+        for number in suspects:
+            self.waiting.append(number)
+            self.serve(1)
+            if self.suspects:
+                self.suspects.clear()
+                self.keep(number, self.lost(self.tasks[number], Lost("killed twice")))
+
+    def shut(self, worker: Worker) -> None:
+        """Close what is still open to a worker."""
+        for fd in worker.ends():
+            os.close(fd)
+
+    def end(self) -> None:
+        """Kill every worker and its tools, and wait until they are gone."""
+        for worker in self.workers.values():
+            _kill_group(worker.pid)
+        for worker in self.workers.values():
+            os.waitpid(worker.pid, 0)
+            self.shut(worker)
+        self.workers.clear()
+
+    def fork(self) -> Worker:
+        """A new worker. Signals wait while parent and child sort themselves out."""
+        their_tasks, tasks = os.pipe()
+        answers, their_answers = os.pipe()
+        their_life, life = os.pipe()
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                for fd in (tasks, answers, life, *self.others()):
+                    os.close(fd)
+                self.live(their_tasks, their_answers, their_life, blocked)
+            _own_group(pid)
+        except OSError as error:
+            raise WorkerError(f"no worker process can be started: {error.strerror}") from error
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        for fd in (their_tasks, their_answers, their_life):
+            os.close(fd)
+        return Worker(pid, tasks, answers, life)
+
+    def others(self) -> Iterator[int]:
+        """The parent's ends of the pipes to other workers, which a child must not hold open."""
+        for worker in self.workers.values():
+            yield from worker.ends()
+
+    def live(self, tasks: int, answers: int, life: int, blocked: object) -> None:
+        """The child: never returns."""
+        status = 1
+        try:
+            for number in _STOPPING:
+                signal.signal(number, signal.SIG_DFL)
+            _own_group(0)
+            _die_with_parent(life)
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)  # type: ignore[arg-type]
+            self.in_child()
+            self.labour(tasks, answers)
+            status = 0
+        finally:
+            os._exit(status)
+
+    def labour(self, tasks: int, answers: int) -> None:
+        """Work on what comes in until the parent closes the pipe."""
+        while data := os.read(tasks, _TASK.size):
+            (number,) = _TASK.unpack(data)
+            answer = pickle.dumps(self.guarded(number), pickle.HIGHEST_PROTOCOL)
+            _write_all(answers, _LENGTH.pack(len(answer)) + answer)
+
+    def guarded(self, number: int) -> R | Lost:
+        """The result, or what our own code raised: one bad module never stops the others."""
+        try:
+            return self.work(self.tasks[number])
+        except Exception as error:  # noqa: BLE001  the boundary of the process; the parent reports it
+            import traceback
+
+            return Lost(f"{type(error).__name__}: {error}", traceback.format_exc())
+
+
+def run(
+    tasks: Sequence[T],
+    work: Callable[[T], R],
+    jobs: int,
+    done: Callable[[T, R], None],
+    lost: Callable[[T, Lost], R],
+    in_child: Callable[[], None] = lambda: None,
+) -> list[R]:
+    """`work` on each of `tasks` in `jobs` forked processes; the results in the order of the tasks.
+
+    Tasks start in the order given.  `done` is called in the parent as each result arrives; `lost`
+    makes the result of a task whose worker was killed twice or raised; `in_child` is called once in
+    each worker.  The caller has a single thread.  Raises Interrupted after SIGINT or SIGTERM,
+    WorkerError when no process can be had; no worker and no tool is left in either case.
+    """
+    pool: Pool[T, R] = Pool(tasks, work, done, lost, in_child)
+    before = {number: signal.signal(number, _interrupt) for number in _STOPPING}
+    try:
+        pool.serve(max(1, jobs))
+        pool.retry()
+    finally:
+        for number in _STOPPING:
+            signal.signal(number, signal.SIG_IGN)
+        pool.end()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return [pool.results[number] for number in range(len(tasks))]
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise Interrupted(signal.Signals(number).name, _STATUS[signal.Signals(number)])
+
+
+def _own_group(pid: int) -> None:
+    """Parent and child both ask, so that it is true for both when they go on."""
+    try:
+        os.setpgid(pid, pid)
+    except (PermissionError, ProcessLookupError):
+        return  # the child has done it and gone on
+
+
+def _kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _die_with_parent(life: int) -> None:
+    fcntl.fcntl(life, fcntl.F_SETOWN, -os.getpgrp())
+    fcntl.fcntl(life, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(life, fcntl.F_SETFL, fcntl.fcntl(life, fcntl.F_GETFL) | os.O_ASYNC)
+    # A parent that died before this line sends no signal any more.
+    if select.select([life], [], [], 0)[0]:
+        os._exit(1)
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]

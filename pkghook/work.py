@@ -1,0 +1,395 @@
+"""One module all the way: read, plan, chain, prove, replace. What happened becomes an Entry.
+
+Bytes replace a module only after `prove` has read them afresh from where they were written, whichever
+step wrote them; every way out before that leaves the module's path untouched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple
+
+from pkghook import __version__
+from pkghook.chain import native
+from pkghook.errors import MissingDependencyError, ModuleError
+from pkghook.findings import Finding, make
+from pkghook.ko import codec, machines
+from pkghook.ko.elf import parse
+from pkghook.ko.file import BytesImage, FdImage, load
+from pkghook.ko.measure import account, build_id, kept_digest
+from pkghook.ko.plan import Drop, plan
+from pkghook.ko.prove import broken_table, prove
+from pkghook.model import Attempt, Compression, Entry, Outcome, Proof, Sizes, State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from pkghook.chain.steps import Step
+    from pkghook.chain.tools import Tools
+    from pkghook.judge.policy import Keep, Policy
+    from pkghook.ko.elf import Elf
+    from pkghook.ko.file import ModuleFile
+    from pkghook.ko.match import Fault
+    from pkghook.ko.plan import Plan
+    from pkghook.sources import Found, Scratch, Source
+    from pkghook.sources.tree import Tree
+
+IN_MEMORY = 1 << 26  # bytes up to which a candidate is read back in one piece
+STREAM = 1 << 22  # bytes hashed at a time
+PIECES = 256  # written by one writev(2), which takes 1,024 at the most
+MAX_FAULTS = 8  # of one rejected candidate; the first says enough
+NATIVE_VERSION = f"pkghook {__version__}"
+
+
+class Order(NamedTuple):
+    """What is to be done with every module of a run."""
+
+    tree: Tree
+    steps: tuple[Step, ...]
+    drop: Drop  # what may go beyond debug information, where a step's promise has it
+    tools: Tools
+    policy: Policy
+    keeps: dict[str, Keep]  # by path: the modules that policy leaves alone
+    list_file: str = ""  # the symbol list as outside tools take it
+    limit: int = 4 << 30
+    timeout: float = 300.0
+    fsync: bool = False
+    dry_run: bool = False
+    digest_before: bool = False
+
+
+class Seen(NamedTuple):
+    """A module that has been read and planned."""
+
+    found: Found
+    source: Source
+    file: ModuleFile
+    elf: Elf
+    plan: Plan
+    entry: Entry  # the facts so far
+
+
+def strip_module(order: Order, found: Found) -> Entry:
+    """The whole course of one module. Whatever is wrong with it is in the Entry, never raised."""
+    blank = Entry(found.path, found.kernel, State.FAILED, names=found.names, sizes=Sizes(found.size, found.size))
+    try:
+        source = order.tree.open(found)
+    except ModuleError as error:
+        return _failed(blank, error.finding(found.path))
+    try:
+        return _judged(order, found, source, blank)
+    finally:
+        os.close(source.fd)
+
+
+def _judged(order: Order, found: Found, source: Source, blank: Entry) -> Entry:
+    keep = order.keeps.get(found.path)
+    try:
+        seen = _read(order, found, source, blank)
+    except ModuleError as error:
+        return _kept(blank, keep.reason) if keep else _failed(blank, error.finding(found.path))
+    except MissingDependencyError as error:
+        return _failed(blank, make("missing-dependency", found.path, needs=error.message))
+    if keep:
+        return _kept(seen.entry, keep.reason)
+    return _by_policy(order, seen) or _through_chain(order, seen)
+
+
+def _read(order: Order, found: Found, source: Source, blank: Entry) -> Seen:
+    file = load(source.fd, source.name, limit=order.limit)
+    elf = parse(file.image)
+    planned = plan(elf, order.drop)
+    size = file.image.size
+    entry = blank._replace(
+        compression=file.compression.value,
+        signature="present" if file.signature else "",
+        livepatch=planned.livepatch,
+        machine=machines.name(elf.machine),
+        build_id=build_id(elf),
+        sizes=Sizes(file.file_size, file.file_size, size, size, planned.expected),
+        sha256_before=_sha256_of(source.fd, file.file_size) if order.digest_before else "",
+    )
+    return Seen(found, source, file, elf, planned, entry)
+
+
+def _by_policy(order: Order, seen: Seen) -> Entry | None:
+    """The modules which the chain does not see: nothing to do, signed, livepatch by policy."""
+    policy, path, entry = order.policy, seen.found.path, seen.entry
+    goes = seen.plan.unstripped or seen.plan.dropped
+    if not goes or (seen.file.signature and not seen.plan.unstripped and policy.signed != "strip"):
+        sizes = entry.sizes._replace(expected=seen.file.image.size)
+        return entry._replace(state=State.ALREADY_STRIPPED, sizes=sizes)
+    if seen.file.signature and policy.signed == "keep":
+        return _kept(entry, "signed")
+    if seen.file.signature and policy.signed == "fail":
+        return _failed(entry, make("signed-unstripped", path, saving=seen.file.image.size - seen.plan.expected))
+    if seen.plan.livepatch and policy.livepatch == "keep":
+        return _kept(entry, "livepatch")
+    if seen.plan.livepatch and policy.livepatch == "fail":
+        return _failed(entry, make("livepatch-unstripped", path))
+    return None
+
+
+def _kept(entry: Entry, reason: str) -> Entry:
+    sizes = entry.sizes._replace(expected=entry.sizes.image_before)
+    return entry._replace(state=State.KEPT, reason=reason, sizes=sizes)
+
+
+def _failed(entry: Entry, *findings: Finding, attempts: tuple[Attempt, ...] = ()) -> Entry:
+    sizes = entry.sizes._replace(expected=entry.sizes.expected or entry.sizes.image_before)
+    return entry._replace(state=State.FAILED, findings=(*entry.findings, *findings), attempts=attempts, sizes=sizes)
+
+
+# --- the chain -------------------------------------------------------------------------------------------------------
+
+
+class Candidate(NamedTuple):
+    """Bytes that passed: the scratch file that holds them and what was seen in them."""
+
+    scratch: Scratch
+    plan: Plan
+    size: int
+    sha256: str  # of the bytes in the scratch file
+    kept_digest: str
+
+
+def _through_chain(order: Order, seen: Seen) -> Entry:
+    """Try the steps in order until one passes; replace the module by what it wrote."""
+    if order.dry_run:
+        return _would(order, seen)
+    attempts: list[Attempt] = []
+    try:
+        for step in order.steps:
+            attempt, candidate = _attempt(order, seen, step)
+            attempts.append(attempt)
+            if candidate is not None:
+                try:
+                    return _replaced(order, seen, candidate, tuple(attempts))
+                finally:
+                    order.tree.discard(candidate.scratch)
+    except ModuleError as error:
+        return _failed(seen.entry, error.finding(seen.found.path), attempts=tuple(attempts))
+    except OSError as error:
+        found = make("cannot-write", seen.found.path, error=error.strerror or str(error))
+        return _failed(seen.entry, found, attempts=tuple(attempts))
+    return _exhausted(seen, tuple(attempts))
+
+
+def _exhausted(seen: Seen, attempts: tuple[Attempt, ...]) -> Entry:
+    path, entry = seen.found.path, seen.entry._replace(attempts=attempts)
+    if not seen.plan.unstripped:
+        sizes = entry.sizes._replace(expected=entry.sizes.image_before)
+        return entry._replace(state=State.ALREADY_STRIPPED, sizes=sizes)
+    last = attempts[-1]
+    tried = ", ".join(f"{a.step} {a.outcome.value}" for a in attempts)
+    if seen.plan.livepatch:
+        found = make("livepatch-kept", path, attempts=tried)
+        return _kept(entry, "livepatch: no step passed")._replace(findings=(found,))
+    return _failed(entry, make("chain-exhausted", path, attempts=tried, last=last.why), attempts=attempts)
+
+
+def _would(order: Order, seen: Seen) -> Entry:
+    """What a real run would do if its first step passed; nothing is written."""
+    entry = seen.entry
+    whole = seen.file.compression is Compression.NONE
+    size = seen.plan.expected
+    sizes = entry.sizes._replace(image_after=size, file_after=size if whole else entry.sizes.file_before)
+    removed = seen.file.signature is not None
+    return entry._replace(
+        state=State.STRIPPED,
+        sizes=sizes,
+        signature="removed" if removed else "",
+        findings=(make("signature-removed", seen.found.path),) if removed else (),
+        step=order.steps[0].name,
+    )
+
+
+def _replaced(order: Order, seen: Seen, candidate: Candidate, attempts: tuple[Attempt, ...]) -> Entry:
+    findings = list(order.tree.replace(seen.found, seen.source, candidate.scratch, order.fsync))
+    path, entry, plan = seen.found.path, seen.entry, candidate.plan
+    if seen.file.signature:
+        findings.append(make("signature-removed", path, bytes=seen.file.signature.size))
+    fallen = [a for a in attempts if a.outcome is not Outcome.PASSED]
+    if fallen:
+        said = "; ".join(f"{a.step} {a.outcome.value}: {a.why}" for a in fallen)
+        findings.append(make("fell-through", path, passed=attempts[-1].step, fallen=said))
+    sizes = Sizes(
+        seen.file.file_size, _size_of(candidate.scratch.fd), seen.file.image.size, candidate.size, plan.expected
+    )
+    return entry._replace(
+        state=State.STRIPPED,
+        proof=Proof.VERIFIED,
+        signature="removed" if seen.file.signature else "",
+        sizes=sizes,
+        sha256_after=candidate.sha256,
+        kept_digest=candidate.kept_digest,
+        step=attempts[-1].step,
+        dropped_symbols=tuple(sorted(_names(seen.elf, plan))),
+        dropped_labels=plan.labels,
+        attempts=attempts,
+        findings=tuple(findings),
+    )
+
+
+def _names(elf: Elf, plan: Plan) -> Iterable[str]:
+    if not plan.listed:
+        return ()
+    from pkghook.ko.match import text
+    from pkghook.ko.symtab import symbol_table
+
+    table = symbol_table(elf)
+    return (text(table.name(row)) for row in plan.listed)
+
+
+# --- one step --------------------------------------------------------------------------------------------------------
+
+
+def _attempt(order: Order, seen: Seen, step: Step) -> tuple[Attempt, Candidate | None]:
+    """Run one step and judge what it wrote. A candidate's scratch file is the caller's to discard."""
+    drop = _allowed(order.drop, step)
+    planned = seen.plan if drop == order.drop else plan(seen.elf, drop)
+    if not (planned.unstripped or planned.dropped):
+        return Attempt(step.name, "", Outcome.NO_GAIN, "nothing that this step may remove"), None
+    scratch, attempt = _strip(order, seen, step, planned)
+    if scratch is None:
+        return attempt, None
+    try:
+        attempt, candidate = _judge(order, seen, step, attempt, planned, drop, scratch)
+    except BaseException:
+        order.tree.discard(scratch)
+        raise
+    if candidate is None or candidate.scratch is not scratch:
+        order.tree.discard(scratch)
+    return attempt, candidate
+
+
+def _allowed(drop: Drop, step: Step) -> Drop:
+    if not (drop.symbols or drop.labels):
+        return drop
+    return Drop(drop.symbols if step.promise.symbols else None, drop.labels and step.promise.labels)
+
+
+def _strip(order: Order, seen: Seen, step: Step, planned: Plan) -> tuple[Scratch | None, Attempt]:
+    """Let the step write its candidate: in process, or by an outside tool."""
+    if not step.tool:
+        scratch = order.tree.scratch(seen.source)
+        _write(order, scratch, native.render(seen.elf, planned))
+        return scratch, Attempt(step.name, NATIVE_VERSION, Outcome.PASSED)
+    tool = order.tools.find(step, seen.elf.machine)
+    if tool is None:
+        return None, order.tools.absent(step, seen.elf.machine)
+    from pkghook.chain.tools import run_step
+
+    scratch = order.tree.scratch(seen.source)
+    image = _image_file(order, seen)
+    try:
+        place = os.path.dirname(scratch.path)
+        fd = image.fd if image else seen.source.fd
+        path, failure = run_step(step, tool, fd, place, order.list_file, timeout=order.timeout)
+        if failure is None:
+            os.rename(path, scratch.path)
+            scratch = order.tree.reopen(scratch)
+    except BaseException:
+        order.tree.discard(scratch)
+        raise
+    finally:
+        if image:
+            order.tree.discard(image)
+    if failure is not None:
+        order.tree.discard(scratch)
+        return None, failure
+    return scratch, Attempt(step.name, tool.version, Outcome.PASSED)
+
+
+def _image_file(order: Order, seen: Seen) -> Scratch | None:
+    """The image as a file of its own, where the module file holds more than the image."""
+    image = seen.file.image
+    if isinstance(image, FdImage) and seen.file.signature is None:
+        return None
+    scratch = order.tree.scratch(seen.source)
+    _write(order, scratch, (image.read(at, min(IN_MEMORY, image.size - at)) for at in range(0, image.size, IN_MEMORY)))
+    return scratch
+
+
+def _judge(
+    order: Order, seen: Seen, step: Step, attempt: Attempt, planned: Plan, drop: Drop, scratch: Scratch
+) -> tuple[Attempt, Candidate | None]:
+    """Read back what was written and prove it; then wrap it as the module was."""
+    size = _size_of(scratch.fd)
+    written = FdImage(scratch.fd, size)
+    image = written if size > IN_MEMORY else BytesImage(written.read(0, size))
+    try:
+        after = parse(image)
+        faults = prove(seen.elf, after, drop) + tuple(account(seen.elf, planned, size, step.tool))
+    except ModuleError as error:
+        faults = (broken_table(error),)
+    if faults:
+        return _rejected(attempt, seen.found.path, faults), None
+    digest = kept_digest(after)
+    if seen.file.compression is not Compression.NONE:
+        scratch, sha256 = _wrap(order, seen, image)
+    else:
+        sha256 = _sha256_of(scratch.fd, size) if image is written else hashlib.sha256(image.data).hexdigest()
+    return attempt, Candidate(scratch, planned, size, sha256, digest)
+
+
+def _rejected(attempt: Attempt, path: str, faults: tuple[Fault, ...]) -> Attempt:
+    findings = tuple(make(f.id, path, **dict(f.evidence)) for f in faults[:MAX_FAULTS])
+    said = ", ".join(f"{key}={value}" for key, value in faults[0].evidence)
+    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return attempt._replace(outcome=Outcome.REJECTED, why=f"{faults[0].id}: {said}{more}", findings=findings)
+
+
+def _wrap(order: Order, seen: Seen, image: BytesImage | FdImage) -> tuple[Scratch, str]:
+    """V13: compress as the module was, write, read back, decompress and compare."""
+    plain = image.read(0, image.size)
+    scratch = order.tree.scratch(seen.source)
+    try:
+        _write(order, scratch, (codec.compress(plain, seen.file.compression),))
+        written = FdImage(scratch.fd, _size_of(scratch.fd)).read(0, _size_of(scratch.fd))
+        codec.check(written, plain, seen.file.compression)
+    except BaseException:
+        order.tree.discard(scratch)
+        raise
+    return scratch, hashlib.sha256(written).hexdigest()
+
+
+# --- bytes -----------------------------------------------------------------------------------------------------------
+
+
+def _write(order: Order, scratch: Scratch, pieces: Iterable[native.Piece]) -> None:
+    """All pieces to the scratch file. A full disk is cannot-write; the scratch is gone then."""
+    rest = iter(pieces)
+    try:
+        while batch := list(islice(rest, PIECES)):
+            _writev(scratch.fd, batch)
+    except OSError as error:
+        order.tree.discard(scratch)
+        raise ModuleError("cannot-write", error=error.strerror or str(error)) from error
+    except BaseException:
+        order.tree.discard(scratch)
+        raise
+
+
+def _writev(fd: int, batch: list[native.Piece]) -> None:
+    views = [memoryview(piece).cast("B") for piece in batch if len(piece)]
+    while views:
+        written = os.writev(fd, views)
+        while views and written >= len(views[0]):
+            written -= len(views.pop(0))
+        if views and written:
+            views[0] = views[0][written:]
+
+
+def _size_of(fd: int) -> int:
+    return os.fstat(fd).st_size
+
+
+def _sha256_of(fd: int, size: int) -> str:
+    digest = hashlib.sha256()
+    image = FdImage(fd, size)
+    for at in range(0, size, STREAM):
+        digest.update(image.read(at, min(STREAM, size - at)))
+    return digest.hexdigest()

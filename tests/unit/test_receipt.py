@@ -1,0 +1,301 @@
+"""Receipts: their text to the byte, the round trip, and what is said about a wrong one."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from pkghook.errors import InputError, ReceiptError
+from pkghook.findings import Finding, Severity
+from pkghook.judge import receipt
+from pkghook.judge.receipt import Receipt
+from pkghook.model import State
+from tests.receipts import RECEIPTS, module, sample
+
+GOLDEN = r"""{
+  "format": "pkghook receipt",
+  "version": 1,
+  "pkghook": "0.1.0",
+  "mode": "strip",
+  "settings": [
+    ["chain","native,objcopy"],
+    ["keep","d.ko=on purpose"]
+  ],
+  "tools": [
+    ["native","pkghook 0.1.0"],
+    ["objcopy","GNU objcopy 2.40"]
+  ],
+  "totals": {TOTALS},
+  "rows": [
+    {ROW,"state":"stripped","step":"native","modules":1,"file_before":1000,"file_after":300,"image_before":1000,"image_after":300,"expected":300,"verified":1,"recorded":0,"none":0,"saved":700},
+    {ROW,"state":"stripped","step":"objcopy","modules":1,"file_before":600,"file_after":200,"image_before":1000,"image_after":304,"expected":300,"verified":1,"recorded":0,"none":0,"saved":400},
+    {ROW,"state":"kept","step":"","modules":1,"file_before":50,"file_after":50,"image_before":50,"image_after":50,"expected":40,"verified":0,"recorded":0,"none":1,"saved":0},
+    {ROW,"state":"failed","step":"","modules":1,"file_before":0,"file_after":0,"image_before":0,"image_after":0,"expected":0,"verified":0,"recorded":0,"none":1,"saved":0}
+  ],
+  "walk": {"links":3,"debug_modules":2,"debug_bytes":5000},
+  "others": [
+    {"path":"lib/modules/6.1.0-1-amd64/vmlinux","size":123}
+  ],
+  "findings": [
+    {"id":"unused-keep","severity":"warning","subject":"x.ko","evidence":{}},
+    {"id":"scratch-left","severity":"info","subject":".","evidence":{}}
+  ],
+  "overrides": [
+    {"glob":"d.ko","reason":"on purpose","origin":"--keep","matched":["DIR/d.ko"]}
+  ],
+  "entries": [
+    {"path":"DIR/a.ko",ROW,"state":"stripped","proof":"verified","sizes":{"file_before":1000,"file_after":300,"image_before":1000,"image_after":300,"expected":300},"step":"native"},
+    {"path":"DIR/b.ko.xz",ROW,"state":"stripped","proof":"verified","names":["DIR/c.ko.xz"],"compression":"xz","signature":"removed","livepatch":true,"machine":"x86-64","build_id":"00ff","sizes":{"file_before":600,"file_after":200,"image_before":1000,"image_after":304,"expected":300},"sha256_before":"ZEROS","sha256_after":"ONES","kept_digest":"TWOS","step":"objcopy","dropped_symbols":["__UNIQUE_ID_a"],"dropped_labels":7,"attempts":[{"step":"native","version":"pkghook 0.1.0","outcome":"rejected","why":"not the same module","findings":[{"id":"symbol-changed","severity":"error","subject":"DIR/b.ko.xz","evidence":{"before":"init","after":""}}]},{"step":"objcopy","version":"GNU objcopy 2.40","outcome":"passed"}],"findings":[{"id":"fell-through","severity":"warning","subject":"DIR/b.ko.xz","evidence":{}}]},
+    {"path":"DIR/d.ko",ROW,"state":"kept","reason":"on purpose","sizes":{"file_before":50,"file_after":50,"image_before":50,"image_after":50,"expected":40}},
+    {"path":"DIR/e\udcff.ko",ROW,"state":"failed","findings":[{"id":"chain-exhausted","severity":"error","subject":"DIR/e\udcff.ko","evidence":{"steps":2}}]}
+  ]
+}
+"""  # noqa: E501  one entry, one line
+TOTALS = (
+    '"modules":4,"file_before":1650,"file_after":550,"image_before":2050,"image_after":654,"expected":640,'
+    '"states":{"stripped":2,"already-stripped":0,"kept":1,"failed":1},'
+    '"proofs":{"verified":2,"recorded":0,"none":2},"saved":1100'
+)
+SHORT = {
+    "TOTALS": TOTALS,
+    "ROW": '"kernel":"6.1.0-1-amd64"',
+    "DIR": "lib/modules/6.1.0-1-amd64/kernel",
+    "ZEROS": "0" * 64,
+    "ONES": "1" * 64,
+    "TWOS": "2" * 64,
+}
+
+
+def golden() -> str:
+    """The text of the sample."""
+    text = GOLDEN
+    for word, meaning in SHORT.items():
+        text = text.replace(word, meaning)
+    return text
+
+
+def document() -> dict[str, Any]:
+    """The sample as JSON values, to be spoilt."""
+    found: dict[str, Any] = json.loads(receipt.dump(sample()))
+    return found
+
+
+def complaints(value: object) -> str:
+    """What `load` says to a JSON value."""
+    with pytest.raises(ReceiptError) as caught:
+        receipt.load(json.dumps(value).encode(), "r.json")
+    return caught.value.message
+
+
+def test_the_text_to_the_byte() -> None:
+    """One entry a line, sorted; defaults left out; ASCII."""
+    assert receipt.dump(sample()).decode("ascii") == golden()
+
+
+def test_the_text_read_back() -> None:
+    """All of it."""
+    assert receipt.load(golden().encode(), "r.json") == sample()
+
+
+def test_an_empty_run() -> None:
+    """No modules, nothing found."""
+    empty = receipt.make("dry-run", [])
+    assert receipt.load(receipt.dump(empty), "r.json") == empty
+
+
+@given(RECEIPTS)
+def test_any_receipt_survives_the_round_trip(arbitrary: Receipt) -> None:
+    """Also with names that are no UTF-8; and the text is one."""
+    text = receipt.dump(arbitrary)
+    again = receipt.load(text, "r.json")
+    assert again == arbitrary
+    assert receipt.dump(again) == text
+
+
+def test_the_order_of_arrival_does_not_show() -> None:
+    """Which process was done first is not in the receipt."""
+    findings = [Finding("a", Severity.INFO, "x", (("n", 1),)), Finding("a", Severity.INFO, "x", (("n", "1"),))]
+    tools = (("native", "1"), ("strip", "2"), ("native", "1"))
+    entries = [module("b.ko"), module("a.ko"), module("c.ko", State.KEPT)]
+    one = receipt.make("strip", entries, tools=tools, findings=findings)
+    other = receipt.make("strip", entries[::-1], tools=tools[::-1], findings=findings[::-1])
+    assert receipt.dump(one) == receipt.dump(other)
+    assert one.tools == (("native", "1"), ("strip", "2"))
+
+
+def test_a_symbol_list_is_known_by_its_patterns() -> None:
+    """Not by where it lies."""
+    pairs = dict(receipt.symbol_list("/home/me/my.list", ("a*", "b")))
+    assert pairs["strip-symbols"] == "my.list"
+    assert pairs == dict(receipt.symbol_list("my.list", ["a*", "b"]))
+    assert pairs["strip-symbols-sha256"] != dict(receipt.symbol_list("my.list", ["b", "a*"]))["strip-symbols-sha256"]
+
+
+# --- wrong ones --------------------------------------------------------------------------------------------------------
+
+Spoil = Callable[[dict[str, Any]], object]
+
+SPOILT: dict[str, Spoil] = {
+    "mode: missing": lambda d: d.pop("mode"),
+    "mode: 'check' is not one of strip, dry-run": lambda d: d.update(mode="check"),
+    "pkghook: 1 where text is needed": lambda d: d.update(pkghook=1),
+    "surprise: no such field in this version": lambda d: d.update(surprise=1),
+    "'sur prise': no such field in this version": lambda d: d.update({"sur prise": 1}),
+    "settings: missing": lambda d: d.pop("settings"),
+    "settings[0]: not a list of two texts": lambda d: d["settings"].__setitem__(0, ["chain"]),
+    "settings[1][1]: 1 where text is needed": lambda d: d["settings"].__setitem__(1, ["chain", 1]),
+    "tools: an object where a list is needed": lambda d: d.update(tools={}),
+    "tools[0]: not a list of two texts": lambda d: d["tools"].__setitem__(0, "native"),
+    "walk: missing": lambda d: d.pop("walk"),
+    "walk: null where an object is needed": lambda d: d.update(walk=None),
+    "walk.links: -1 is not between 0 and 9223372036854775807": lambda d: d["walk"].update(links=-1),
+    "walk.debug_bytes: missing": lambda d: d["walk"].pop("debug_bytes"),
+    "others[0].path: '/vmlinux' is not a path below ROOT": lambda d: d["others"][0].update(path="/vmlinux"),
+    "others[0].size: true or false where a number is needed": lambda d: d["others"][0].update(size=True),
+    "others[0].sise: no such field in this version": lambda d: d["others"][0].update(sise=1),
+    "overrides[0].matched: empty, but an entry that matched nothing is no override": lambda d: d["overrides"][0].update(
+        matched=[]
+    ),
+    "overrides[0].matched[0]: 1 where text is needed": lambda d: d["overrides"][0].update(matched=[1]),
+    "overrides[0].glob: missing": lambda d: d["overrides"][0].pop("glob"),
+    "entries: missing": lambda d: d.pop("entries"),
+    "entries[0].path: missing": lambda d: d["entries"][0].pop("path"),
+    "entries[0].kernel: null where text is needed": lambda d: d["entries"][0].update(kernel=None),
+    "entries[0].path: 'a/../b' is not a path below ROOT": lambda d: d["entries"][0].update(path="a/../b"),
+    "entries[0].path: '../b' is not a path below ROOT": lambda d: d["entries"][0].update(path="../b"),
+    "entries[0].path: 'a//b' is not a path below ROOT": lambda d: d["entries"][0].update(path="a//b"),
+    "entries[0].path: '' is not a path below ROOT": lambda d: d["entries"][0].update(path=""),
+    r"entries[0].path: 'a\x00' is not a path below ROOT": lambda d: d["entries"][0].update(path="a\0"),
+    "entries[1].names[0]: '.' is not a path below ROOT": lambda d: d["entries"][1].update(names=["."]),
+    "entries[1].names[1]: a list where text is needed": lambda d: d["entries"][1].update(names=["a", []]),
+    "entries[0].state: 'gone' is not one of stripped, already-stripped, kept, failed": lambda d: d["entries"][0].update(
+        state="gone"
+    ),
+    "entries[0].proof: 0 where text is needed": lambda d: d["entries"][0].update(proof=0),
+    "entries[1].compression: 'bzip2' is not one of none, gzip, xz, zstd": lambda d: d["entries"][1].update(
+        compression="bzip2"
+    ),
+    "entries[1].livepatch: 'yes' where true or false is needed": lambda d: d["entries"][1].update(livepatch="yes"),
+    "entries[1].build_id: '0' is not bytes as hexadecimal digits": lambda d: d["entries"][1].update(build_id="0"),
+    "entries[1].sha256_after: 'ab' is not 32 bytes as hexadecimal digits": lambda d: d["entries"][1].update(
+        sha256_after="ab"
+    ),
+    "entries[1].sizes.file_after: -5 is not between": lambda d: d["entries"][1]["sizes"].update(file_after=-5),
+    "entries[1].sizes.expected: a fraction where a number is needed": lambda d: d["entries"][1]["sizes"].update(
+        expected=1.5
+    ),
+    "entries[1].sizes.image_after: missing": lambda d: d["entries"][1]["sizes"].pop("image_after"),
+    "entries[1].sizes.image_before: 9223372036854775808 is not between": lambda d: d["entries"][1]["sizes"].update(
+        image_before=1 << 63
+    ),
+    "entries[1].sizes: a list where an object is needed": lambda d: d["entries"][1].update(sizes=[]),
+    "entries[1].sizes.file: no such field in this version": lambda d: d["entries"][1]["sizes"].update(file=1),
+    "entries[1].attempts[0].outcome: missing": lambda d: d["entries"][1]["attempts"][0].pop("outcome"),
+    "entries[1].attempts[1]: 5 where an object is needed": lambda d: d["entries"][1]["attempts"].__setitem__(
+        1, 5
+    ),
+    "entries[1].findings[0].severity: 'fatal' is not one of info, warning, error": lambda d: d["entries"][1][
+        "findings"
+    ][0].update(severity="fatal"),
+    "entries[1].findings[0].evidence.a: null where text or a number is needed": lambda d: d["entries"][1]["findings"][
+        0
+    ].update(evidence={"a": None}),
+    "entries[1].findings[0].evidence.b: true or false where": lambda d: d["entries"][1]["findings"][0].update(
+        evidence={"b": True}
+    ),
+    "entries[1].findings[0].evidence: missing": lambda d: d["entries"][1]["findings"][0].pop("evidence"),
+    "entries[2].reason: missing, but a module that was kept has one": lambda d: d["entries"][2].pop("reason"),
+    "entries[3].findings: no error among them, but the module failed": lambda d: d["entries"][3].pop("findings"),
+    "totals.modules: '4' where a number is needed": lambda d: d["totals"].update(modules="4"),
+    "totals.states.lost: no such field in this version": lambda d: d["totals"]["states"].update(lost=0),
+    "totals.proofs: missing": lambda d: d["totals"].pop("proofs"),
+    "rows[0].kernel: 6 where text is needed": lambda d: d["rows"][0].update(kernel=6),
+}
+
+CONTRADICTORY: dict[str, Spoil] = {
+    "totals.file_after: 551, but other fields make it 550": lambda d: d["totals"].update(file_after=551),
+    "totals.saved: 0, but other fields make it 1100": lambda d: d["totals"].update(saved=0),
+    "totals.states.kept: 2, but other fields make it 1": lambda d: d["totals"]["states"].update(kept=2),
+    "rows[1].step: 'strip', but other fields make it 'objcopy'": lambda d: d["rows"][1].update(step="strip"),
+    "rows[2].state: 'failed', but other fields make it 'kept'": lambda d: d["rows"][2].update(state="failed"),
+    "rows: 3 of them, but the entries make 4": lambda d: d["rows"].pop(),
+    "entries[1]: 'lib/modules/6.1.0-1-amd64/kernel/a.ko' is already in entries[0]": lambda d: d["entries"][1].update(
+        names=[d["entries"][0]["path"]]
+    ),
+    "entries[1].path: 'a.ko' does not come after the path before it": lambda d: d["entries"][1].update(path="a.ko"),
+    "settings[0][0]: '\\ud800' is not Unicode text": lambda d: d["settings"].__setitem__(0, ["\ud800", "x"]),
+    "walk.links: a fraction where a number is needed": lambda d: d["walk"].update(links=3.0),
+}
+
+
+@pytest.mark.parametrize("complaint", [*SPOILT, *CONTRADICTORY])
+def test_a_wrong_field_is_named(complaint: str) -> None:
+    """With its path, and what is wrong with it."""
+    wrong = document()
+    (SPOILT | CONTRADICTORY)[complaint](wrong)
+    assert complaint in complaints(wrong)
+
+
+def test_a_module_named_twice() -> None:
+    """The same path in two entries."""
+    wrong = document()
+    wrong["entries"].insert(1, wrong["entries"][0])
+    assert "entries[1]: 'lib/modules/6.1.0-1-amd64/kernel/a.ko' is already in entries[0]" in complaints(wrong)
+
+
+def test_all_complaints_at_once() -> None:
+    """Those who repair a file want to do it once."""
+    wrong = document()
+    wrong["mode"] = 1
+    wrong["entries"][0]["state"] = "gone"
+    lines = complaints(wrong).splitlines()
+    assert lines[0].endswith("fields are wrong")
+    assert "  mode: 1 where text is needed" in lines
+    assert any(line.startswith("  entries[0].state: ") for line in lines)
+
+
+def test_a_single_complaint_is_one_line() -> None:
+    """The file, the field, what is wrong."""
+    wrong = document()
+    wrong["pkghook"] = 1
+    assert complaints(wrong) == "r.json: pkghook: 1 where text is needed"
+
+
+@pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.0])
+def test_an_unknown_version(version: object) -> None:
+    """Nothing else is looked at: a later version may say all of it differently."""
+    said = complaints({"format": "pkghook receipt", "version": version})
+    assert said.startswith("r.json: a pkghook receipt of unknown version ")
+
+
+@pytest.mark.parametrize("value", [[], 1, "x", None, {}, {"format": "pkghook record", "version": 1}])
+def test_another_file(value: object) -> None:
+    """JSON, but no receipt."""
+    assert complaints(value) == "r.json: not a pkghook receipt"
+
+
+# --- files -------------------------------------------------------------------------------------------------------------
+
+
+def test_write_and_read(tmp_path: Path) -> None:
+    """Through a file; nothing else is left in the directory."""
+    path = str(tmp_path / "r.json")
+    receipt.write(sample(), path)
+    receipt.write(sample(), path)
+    assert receipt.read(path) == sample()
+    assert os.listdir(tmp_path) == ["r.json"]
+
+
+def test_what_cannot_be_written_or_read(tmp_path: Path) -> None:
+    """The error names the file."""
+    path = str(tmp_path / "missing" / "r.json")
+    with pytest.raises(InputError, match=r"missing/r\.json: cannot be written: No such file"):
+        receipt.write(sample(), path)
+    with pytest.raises(InputError, match=r"missing/r\.json: cannot be read: No such file"):
+        receipt.read(path)
