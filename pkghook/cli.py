@@ -37,8 +37,8 @@ VERBS = {
 }
 
 STATUS_HELP = """\
-exit status: 0 clean; 1 at least one finding at or above --fail-on; 2 usage, configuration, or input/output error;
-130 and 143 after SIGINT and SIGTERM"""
+exit status: 0 clean; 1 at least one finding at or above --fail-on; 2 usage,
+configuration, or input/output error; 130 and 143 after SIGINT and SIGTERM"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,9 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = dispatch(args)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return _say("interrupted by SIGINT", 130)
+        status = _say("interrupted by SIGINT", 130)
     except Exception as error:  # noqa: BLE001  the boundary: what nobody foresaw must end in one line and status 2 too
-        return explain_error(error, with_traceback=_wants_traceback(args))
+        status = explain_error(error, with_traceback=_wants_traceback(args))
+    else:
+        return status
+    _let_go()
     return status
 
 
@@ -119,12 +122,22 @@ def _check_needs(verb: str, gathered: Settings) -> None:
 
 def parse(verb: str, args: Sequence[str]) -> tuple[tuple[str, ...], CommandLine]:
     """The positional arguments, and the settings given, as text by name. UsageError for anything else."""
-    from pkghook.settings import ROWS
+    args = list(args)
+    end = args.index("--") if "--" in args else len(args)  # argparse loses it between options and arguments
+    found = vars(parser(verb).parse_intermixed_args(args[:end]))
+    words = (*found.pop("words"), *args[end + 1 :])
+    _check_words(verb, words)
+    return words, found
 
-    names = {row.name for row in ROWS}
-    found = vars(parser(verb).parse_intermixed_args(list(args)))
-    words = tuple(found[name] for name in VERBS[verb].args if found[name] is not None)
-    return words, {name: value for name, value in found.items() if name in names}
+
+def _check_words(verb: str, words: Sequence[str]) -> None:
+    from pkghook.errors import UsageError
+
+    names, hint = VERBS[verb].args, f"pkghook {verb} --help"
+    if len(words) > len(names):
+        raise UsageError(f"one argument too many: {words[len(names)]}", hint=hint)
+    if len(words) < len(names) and not VERBS[verb].optional:
+        raise UsageError(f"{verb} needs {names[len(words)]}", hint=hint)
 
 
 def parser(verb: str) -> ArgumentParser:
@@ -141,23 +154,30 @@ def parser(verb: str) -> ArgumentParser:
 
             raise UsageError(message, hint=f"pkghook {verb} --help")
 
+    class Formatter(argparse.RawDescriptionHelpFormatter):
+        """Of a fixed width: argparse makes one for every option, and would ask for the terminal's each time."""
+
+        def __init__(self, prog: str) -> None:
+            super().__init__(prog, width=80)
+
     built = Parser(
         prog=f"pkghook {verb}",
+        usage=f"pkghook {synopsis(verb)} [OPTION...]",
         description=VERBS[verb].help,
         epilog=f"{_ORIGINS}\n\n{STATUS_HELP}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=Formatter,
         allow_abbrev=False,  # an abbreviation in a hook would break with the next option
     )
-    for name in VERBS[verb].args:
-        built.add_argument(name, nargs="?" if VERBS[verb].optional else None)
+    built.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     for row in settings.rows(verb):
         _add(built, row, settings.default_text(row))
     return built
 
 
 _ORIGINS = """\
-Each option can also be set as PKGHOOK_<NAME> in the environment or in pkghook.toml (--dry-run: PKGHOOK_DRY_RUN=1,
-dry-run = true). The command line goes before the environment, that before the file. --no-<name> turns a switch off."""
+--any-option can also be set as PKGHOOK_ANY_OPTION in the environment or as
+any-option in pkghook.toml; the command line goes before the environment, that
+before the file. --no-any-option turns a switch off."""
 
 
 def _add(built: ArgumentParser, row: Row, default: str) -> None:
@@ -181,15 +201,17 @@ def _add(built: ArgumentParser, row: Row, default: str) -> None:
         )
 
 
+def synopsis(verb: str) -> str:
+    """The verb with its arguments: `verify BEFORE AFTER`."""
+    words = (f"[{word}]" if VERBS[verb].optional else word for word in VERBS[verb].args)
+    return " ".join((verb, *words))
+
+
 def overview() -> str:
     """The help of `pkghook` without a verb."""
-    width = max(len(f"{name} {' '.join(verb.args)}") for name, verb in VERBS.items()) + 2
-    lines = []
-    for name, verb in VERBS.items():
-        words = " ".join(f"[{word}]" if verb.optional else word for word in verb.args)
-        lines.append(f"  {f'{name} {words}':{width}}  {verb.help}\n")
+    lines = "".join(f"  {synopsis(name):22} {verb.help}\n" for name, verb in VERBS.items())
     return (
-        f"usage: pkghook VERB [OPTION...] [ARGUMENT...]\n\n{''.join(lines)}\n"
+        f"usage: pkghook VERB [ARGUMENT...] [OPTION...]\n\n{lines}\n"
         f"pkghook VERB --help has the options of a verb; pkghook --version the version\n\n{STATUS_HELP}\n"
     )
 
@@ -201,7 +223,9 @@ def _unknown_verb(verb: str) -> PkghookError:
 
     near = difflib.get_close_matches(verb, VERBS, 1)
     if verb.startswith("-"):
-        return UsageError(f"{verb} stands before the verb", hint="options come behind it: pkghook VERB [OPTION...]")
+        return UsageError(
+            f"{verb} stands before the verb", hint="options come behind it: pkghook VERB [ARGUMENT...] [OPTION...]"
+        )
     return UsageError(
         f"there is no verb {verb!r}",
         hint=f"did you mean `pkghook {near[0]}`?" if near else "`pkghook --help` lists them",
@@ -258,22 +282,28 @@ def _print_traceback(error: Exception) -> None:
 
 
 def _reader_gone() -> bool:
-    """Whether whoever read our output has gone; then not a word more goes there.
+    """Whether whoever read our output has gone, so that not a word more is wanted.
 
     The status is still not 0: what we found was told to nobody.
     """
-    import os
     import select
 
     poll = select.poll()
     for fd in (1, 2):
         poll.register(fd, 0)
-    gone = [fd for fd, event in poll.poll(0) if event & select.POLLERR]
-    for fd in gone:
-        # The interpreter flushes once more when it ends, and would complain.
-        with open(os.devnull, "wb") as nothing:
-            os.dup2(nothing.fileno(), fd)
-    return bool(gone)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _let_go() -> None:
+    """Drop output that cannot be written: the interpreter would try again at its end and change the status."""
+    import os
+
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            with open(os.devnull, "wb") as nothing:
+                os.dup2(nothing.fileno(), stream.fileno())
 
 
 def _open_standard_streams() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from hypothesis import strategies as st
 
 from pkghook.findings import Finding, Severity
@@ -14,9 +16,9 @@ KERNEL = "6.1.0-1-amd64"
 DIRECTORY = f"lib/modules/{KERNEL}/kernel"
 
 
-def module(name: str, state: State = State.STRIPPED, **fields: object) -> Entry:
+def module(name: str, state: State = State.STRIPPED, **fields: Any) -> Entry:  # noqa: ANN401  any field of Entry
     """An entry for a module of this name, with what its state needs."""
-    needs: dict[str, object] = {}
+    needs: dict[str, Any] = {}
     if state is State.STRIPPED:
         needs = {"proof": Proof.VERIFIED, "step": "native", "sizes": Sizes(1000, 300, 1000, 300, 300)}
     elif state is State.KEPT:
@@ -76,13 +78,13 @@ def sample() -> Receipt:
     )._replace(pkghook="0.1.0")
 
 
-# --- arbitrary ones ----------------------------------------------------------------------------------------------------
+# --- arbitrary ones --------------------------------------------------------------------------------------------------
 
 # Of the surrogates only those that stand for a byte which is not UTF-8: others are in no file name.
 _LETTERS = st.characters(exclude_categories=["Cs"]) | st.characters(min_codepoint=0xDC80, max_codepoint=0xDCFF)
 TEXTS = st.text(_LETTERS, max_size=8)
-_PARTS = st.text(_LETTERS.filter(lambda c: c not in "/\0"), min_size=1, max_size=5).filter(lambda p: p not in {".", ".."})
-PATHS = st.lists(_PARTS, min_size=1, max_size=3).map("/".join)
+_PARTS = st.text(_LETTERS.filter(lambda c: c not in "/\0"), min_size=1, max_size=5)
+PATHS = st.lists(_PARTS.filter(lambda part: part not in {".", ".."}), min_size=1, max_size=3).map("/".join)
 COUNTS = st.integers(0, (1 << 63) - 1)
 _EVIDENCE = st.dictionaries(TEXTS, TEXTS | st.integers(), max_size=3).map(lambda facts: tuple(facts.items()))
 FINDINGS = st.builds(Finding, TEXTS, st.sampled_from(Severity), TEXTS, _EVIDENCE)

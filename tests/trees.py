@@ -108,6 +108,24 @@ def need_root() -> None:
 
 
 @contextmanager
+def deep(root: Path, path: str, name: str, depth: int) -> Iterator[int]:
+    """A handle of a directory `depth` directories below `path`, each with a sibling; deeper than a path may say."""
+    fd = os.open(root / path, os.O_RDONLY)
+    for _ in range(depth):
+        for directory in (name, "side"):
+            os.mkdir(directory, dir_fd=fd)
+        inner = os.open(name, os.O_RDONLY, dir_fd=fd)
+        os.close(fd)
+        fd = inner
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+        # Not left to pytest, whose way of removing old trees is recursive.
+        subprocess.run(["rm", "-rf", root / path / name], check=True)
+
+
+@contextmanager
 def mounted(place: Path, options: str) -> Iterator[Path]:
     """A tmpfs at `place`."""
     need_root()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from pkghook.ko.debugset import group_members
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     Piece = bytes | array[int]
 
 COPY = 1 << 20  # bytes copied at a time
+_FILE_ORDER = itemgetter(5, 1)  # offset, index
 
 
 def render(elf: Elf, plan: Plan) -> Iterator[Piece]:
@@ -47,29 +49,30 @@ def render(elf: Elf, plan: Plan) -> Iterator[Piece]:
 def _groups(elf: Elf, plan: Plan) -> Iterator[list[Section]]:
     """The sections that stay, in file order; those that move together and are alike share a list."""
     group: list[Section] = []
-    alone = plan.sizes.keys()
-    for section in sorted(elf.sections[1:], key=lambda s: (s.offset, s.index)):
+    alone, offsets, numbers = plan.sizes, plan.offsets, plan.numbers
+    kind = distance = -1  # of the group: type if relocations, and how far it moves
+    for section in sorted(elf.sections[1:], key=_FILE_ORDER):
+        index = section.index
         if section.type == SHT_NOBITS:
             continue
-        joins = (
-            group
-            and section.index in plan.numbers
-            and section.index not in alone
-            and group[0].index not in alone
-            and (section.type == group[0].type and section.offset == group[-1].end or not _relocates(section, group[0]))
-            and plan.offsets[section.index] - section.offset == plan.offsets[group[0].index] - group[0].offset
-        )
-        if not joins and group:
+        if index not in numbers or index in alone:
+            if group:
+                yield group
+                group = []
+            if index in alone and index in numbers:
+                yield [section]
+            continue
+        relocates = section.type if section.type in RELOCATIONS else 0
+        moved = offsets[index] - section.offset
+        if group and (
+            relocates != kind or moved != distance or (kind and section.offset != group[-1].offset + group[-1].size)
+        ):
             yield group
             group = []
-        if section.index in plan.numbers:
-            group.append(section)
+        group.append(section)
+        kind, distance = relocates, moved
     if group:
         yield group
-
-
-def _relocates(*sections: Section) -> bool:
-    return any(s.type in RELOCATIONS for s in sections)
 
 
 def _contents(elf: Elf, plan: Plan, group: list[Section]) -> Iterator[Piece]:
@@ -78,7 +81,7 @@ def _contents(elf: Elf, plan: Plan, group: list[Section]) -> Iterator[Piece]:
     if head.type in RELOCATIONS:
         yield _relocations(plan, group)
     elif head.index == table.section.index:
-        yield from _symbols(table, plan)
+        yield from _symbols(elf, plan)
     elif head.index == table.strtab.index:
         yield from (table.strings[a:b] for a, b in plan.strings.runs)
     elif head.index == elf.names_index:
@@ -107,9 +110,9 @@ def _numbers(rows: Iterable[int], plan: Plan) -> dict[int, int]:
     return {row: row - bisect_left(dropped, row) for row in rows}
 
 
-def _symbols(table: SymbolTable, plan: Plan) -> Iterator[Piece]:
+def _symbols(elf: Elf, plan: Plan) -> Iterator[Piece]:
     """The symbol rows that stay, with the names and sections they have afterwards."""
-    shape = table.elf.shape
+    table, shape = symbol_table(elf), elf.shape
     numbers = {n: plan.numbers.get(n, n) for n in table.sections_used}
     moved = any(n != new for n, new in numbers.items())
     for raw in table.kept_rows(plan.kept):
@@ -122,7 +125,7 @@ def _symbols(table: SymbolTable, plan: Plan) -> Iterator[Piece]:
         if shape.foreign:
             names.byteswap()
         words[::step] = names
-        yield _resectioned(words, numbers, table.elf) if moved else words
+        yield _resectioned(words, numbers, elf) if moved else words
 
 
 def _resectioned(words: array[int], numbers: dict[int, int], elf: Elf) -> array[int]:
@@ -159,31 +162,45 @@ def _header(elf: Elf, plan: Plan) -> bytes:
     return elf.ident + elf.shape.header.pack(*fields)
 
 
-def _section_headers(elf: Elf, plan: Plan) -> bytes:
+def _section_headers(elf: Elf, plan: Plan) -> Piece:
+    """The rows of the sections that stay; most of each row is as it was."""
+    row, table = elf.shape.section, symbol_table(elf).section.index
     raw = elf.image.read(elf.shoff, elf.table_end - elf.shoff)
-    rows = list(elf.shape.section.iter_unpack(raw))
-    table = symbol_table(elf)
-    starts = dict(zip(plan.numbers, plan.names.moved(rows[i][0] for i in plan.numbers), strict=True))
-    out = bytearray()
-    for old in plan.numbers:
-        section = elf.sections[old]
-        info = section.info
-        if section.type in RELOCATIONS or section.flags & SHF_INFO_LINK:
-            info = plan.numbers[info]
-        elif section.type == SHT_GROUP:
-            info = _numbers((info,), plan)[info]
-        elif old == table.section.index:
-            info = _numbers((info,), plan)[info]
-        out += elf.shape.section.pack(
-            starts[old],
-            section.type,
-            section.flags,
-            section.addr,
-            plan.offsets[old],
-            plan.sizes.get(old, section.size),
-            plan.numbers[section.link],
-            info,
-            section.align,
-            section.entsize,
-        )
-    return bytes(out)
+    staying = [elf.sections[i] for i in plan.numbers]
+    words = array("I", b"".join([raw[i * row.size : (i + 1) * row.size] for i in plan.numbers]))
+    step = row.size // 4
+    if elf.shape.foreign:
+        words.byteswap()
+    numbers = plan.numbers
+    words[::step] = array("I", plan.names.moved(words[::step]))
+    words[_link(step) :: step] = array("I", [numbers[s.link] for s in staying])
+    words[_link(step) + 1 :: step] = array("I", [_info(s, plan, table) for s in staying])
+    if elf.shape.foreign:
+        words.byteswap()
+    wide = array("Q" if elf.is64 else "I", words.tobytes())
+    offsets = array(wide.typecode, [plan.offsets[s.index] for s in staying])
+    sizes = array(wide.typecode, [plan.sizes.get(s.index, s.size) for s in staying])
+    if elf.shape.foreign:
+        offsets.byteswap()
+        sizes.byteswap()
+    at = _OFFSET[elf.is64]
+    wide[at :: row.size // wide.itemsize] = offsets
+    wide[at + 1 :: row.size // wide.itemsize] = sizes
+    return wide
+
+
+_OFFSET = {True: 3, False: 4}  # of sh_offset in a row, in addresses; sh_size follows it
+
+
+def _link(step: int) -> int:
+    """Where sh_link lies in a row, in 32-bit words; sh_info follows it."""
+    return 10 if step == 16 else 6  # noqa: PLR2004 (words of an Elf64_Shdr)
+
+
+def _info(section: Section, plan: Plan, table: int) -> int:
+    info = section.info
+    if section.type in RELOCATIONS or section.flags & SHF_INFO_LINK:
+        return plan.numbers[info]
+    if section.type == SHT_GROUP or section.index == table:
+        return info - bisect_left(plan.dropped, info)
+    return info

@@ -114,7 +114,11 @@ class Elf:
     @property
     def end(self) -> int:
         """Offset of the first byte that belongs to no section and no table."""
-        return max(self.table_end, max(s.end for s in self.sections))
+        found = self.cache.get("end")
+        if found is None:
+            last = max([s.offset + s.size for s in self.sections if s.type != SHT_NOBITS])
+            found = self.cache["end"] = max(self.table_end, last)
+        return found  # type: ignore[return-value]
 
     def read(self, section: Section) -> bytes:
         """The section's contents; b"" for SHT_NOBITS."""

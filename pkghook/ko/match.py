@@ -190,8 +190,13 @@ def _first_difference(pair: Pair, runs: list[Run], new_runs: list[Run]) -> list[
 
 def same_symbol(pair: Pair, row: int, new_row: int) -> bool:
     """True if the two symbols are the same to the loader, whatever their numbers."""
-    symbol = symbol_table(pair.before).symbol(row)
-    there = symbol_table(pair.after).symbol(new_row)
+    old, new = symbol_table(pair.before), symbol_table(pair.after)
+    index, new_index = old.shndx[row], new.shndx[new_row]
+    if old.names[row] == new.names[new_row] == 0 and pair.sections.get(index) == new_index and _regular(index):
+        raw, new_raw = old.rows(row, row + 1), new.rows(new_row, new_row + 1)
+        at = old.shape.symbol_shndx
+        return raw[:at] == new_raw[:at] and raw[at + 2 :] == new_raw[at + 2 :]
+    symbol, there = old.symbol(row), new.symbol(new_row)
     if _regular(symbol.shndx):
         symbol = symbol._replace(shndx=pair.sections.get(symbol.shndx, -1))
     return symbol == there
@@ -228,7 +233,7 @@ def _part(runs: list[Run], skip: int) -> list[Run]:
 
 def _blocks(table: SymbolTable, runs: list[Run]) -> Iterator[bytes]:
     """The rows of `runs`, CHUNK rows at a time (the last block may be shorter)."""
-    whole = CHUNK * table.elf.shape.symbol_size
+    whole = CHUNK * table.shape.symbol_size
     held = b""
     for raw in table.kept_rows(runs):
         held = held + raw if held else raw

@@ -115,7 +115,7 @@ def is_livepatch(elf: Elf) -> bool:
 
 
 def _check_overlap(elf: Elf) -> None:
-    sized = [(s.offset, s.end) for s in elf.sections if s.size and s.type not in (SHT_NOBITS, SHT_NULL)]
+    sized = [(s.offset, s.offset + s.size) for s in elf.sections if s.size and s.type not in (SHT_NOBITS, SHT_NULL)]
     sized.append((elf.shoff, elf.table_end))
     sized.sort()
     last = elf.header_end

@@ -7,6 +7,7 @@ Layout: Elf32_Rel, Elf32_Rela, Elf64_Rel, Elf64_Rela of the ELF specification; M
 from __future__ import annotations
 
 from array import array
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import ModuleError
@@ -68,8 +69,8 @@ def reloc_runs(elf: Elf, wanted: Iterable[Section]) -> list[RelocRun]:
     """
     runs: list[RelocRun] = []
     group: list[Section] = []
-    for section in sorted((s for s in wanted if s.size), key=_by_offset):
-        if group and (section.offset != group[-1].end or section.type != group[0].type):
+    for section in sorted([s for s in wanted if s.size], key=_BY_OFFSET):
+        if group and (section.offset != group[-1].offset + group[-1].size or section.type != group[0].type):
             runs.append(_read(elf, group))
             group = []
         group.append(section)
@@ -91,18 +92,21 @@ def check_relocation(elf: Elf, section: Section) -> None:
         raise ModuleError("bad-relocation", section=section.index, link=section.link)
 
 
-def _by_offset(section: Section) -> tuple[int, int]:
-    return section.offset, section.index
+_BY_OFFSET = itemgetter(5, 1)  # offset, index
 
 
 def _read(elf: Elf, sections: list[Section]) -> RelocRun:
-    shape = reloc_shape(elf, sections[0].type)
     start = sections[0].offset
-    words = array("I", elf.image.read(start, sections[-1].end - start))
-    column = words[shape.word :: shape.entry]
-    if shape.foreign:
-        column.byteswap()
-    return RelocRun(tuple(sections), shape, words, column, frozenset(column))
+    size = sections[-1].offset + sections[-1].size - start
+    found = elf.cache.get((start, size))
+    if found is None:
+        shape = reloc_shape(elf, sections[0].type)
+        words = array("I", elf.image.read(start, size))
+        column = words[shape.word :: shape.entry]
+        if shape.foreign:
+            column.byteswap()
+        found = elf.cache[start, size] = RelocRun(tuple(sections), shape, words, column, frozenset(column))
+    return found  # type: ignore[return-value]
 
 
 def renumbered(run: RelocRun, numbers: dict[int, int]) -> array[int]:

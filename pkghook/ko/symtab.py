@@ -49,21 +49,25 @@ class Symbol(NamedTuple):
 class SymbolTable:
     """The columns of one symbol table; `strings` is its string table's contents."""
 
-    __slots__ = ("count", "elf", "info", "names", "section", "shndx", "sections_used", "strings", "strtab")
+    __slots__ = ("count", "image", "info", "names", "raw", "section", "sections_used", "shape", "shndx", "strings", "strtab")
 
     def __init__(self, elf: Elf, section: Section, strtab: Section) -> None:
-        self.elf = elf
+        # Not the Elf itself: it holds this table, and what holds each other lives on until the collector comes.
+        self.image, self.shape = elf.image, elf.shape
         self.section = section
         self.strtab = strtab
         self.count = section.size // elf.shape.symbol_size
         self.strings = elf.read(strtab)
+        self.raw = elf.read(section) if self.count <= CHUNK else b""
         self.info, self.shndx, self.names = _columns(self)
         self.sections_used = frozenset(self.shndx)
 
     def rows(self, start: int, end: int) -> bytes:
         """The raw rows start..end."""
-        size = self.elf.shape.symbol_size
-        return self.elf.image.read(self.section.offset + start * size, (end - start) * size)
+        size = self.shape.symbol_size
+        if self.raw:
+            return self.raw[start * size : end * size]
+        return self.image.read(self.section.offset + start * size, (end - start) * size)
 
     def name(self, row: int) -> bytes:
         """The name of one symbol."""
@@ -73,7 +77,7 @@ class SymbolTable:
     def symbol(self, row: int) -> Symbol:
         """One symbol with all its fields."""
         raw = self.rows(row, row + 1)
-        shape = self.elf.shape
+        shape = self.shape
         order = "little" if shape.order == "<" else "big"
         at = 8 if shape.word == 8 else 4  # noqa: PLR2004 (st_value's offset by class)
         value = int.from_bytes(raw[at : at + shape.word], order)  # type: ignore[arg-type]
@@ -88,7 +92,7 @@ class SymbolTable:
 
     def kept_rows(self, runs: Sequence[Run]) -> Iterator[bytes]:
         """The raw rows of `runs` (sorted), joined, about CHUNK rows at a time."""
-        size = self.elf.shape.symbol_size
+        size = self.shape.symbol_size
         first = 0
         for start, end in self.chunks():
             raw = self.rows(start, end)
@@ -126,12 +130,12 @@ def _find(elf: Elf) -> SymbolTable:
     if not 0 < section.link < len(elf.sections) or elf.sections[section.link].type != SHT_STRTAB:
         raise ModuleError("bad-symbol-table", link=section.link)
     table = SymbolTable(elf, section, elf.sections[section.link])
-    _check(table)
+    _check(table, len(elf.sections))
     return table
 
 
-def _check(table: SymbolTable) -> None:
-    strings, sections = table.strings, len(table.elf.sections)
+def _check(table: SymbolTable, sections: int) -> None:
+    strings = table.strings
     if not strings or strings[0] or strings[-1]:
         raise ModuleError("bad-string-table", table="symbol names", bytes=len(strings))
     if max(table.names) >= len(strings):
@@ -154,7 +158,7 @@ def _has_local(table: SymbolTable) -> bool:
 
 
 def _columns(table: SymbolTable) -> tuple[bytes, array[int], array[int]]:
-    shape = table.elf.shape
+    shape = table.shape
     size, at_info, at_shndx = shape.symbol_size, shape.symbol_info, shape.symbol_shndx // 2
     parts: list[bytes] = []
     shndx, names = array("H"), array("I")

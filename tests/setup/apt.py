@@ -45,7 +45,7 @@ class Package(NamedTuple):
 
 
 class Archive(NamedTuple):
-    """Where a suite comes from: base URI, and the value of `Signed-By` ("" for apt's default keys)."""
+    """Where a suite comes from: base URI, and what follows `Signed-By:`, verbatim ("" for apt's default keys)."""
 
     uri: str
     signed_by: str
@@ -83,23 +83,23 @@ def find_archive(suite: str) -> Archive | None:
     if not found:
         return None
     _, _, uri, entry = found[0]
-    return Archive(uri, _signed_by(Path(entry.rpartition(":")[0]), uri))
+    return Archive(uri, signed_by(Path(entry.rpartition(":")[0]), uri))
 
 
-def _signed_by(sources: Path, uri: str) -> str:
-    """The `Signed-By` that the machine's sources file gives for `uri`: key files or a key block, as written there."""
+def signed_by(sources: Path, uri: str) -> str:
+    """What a file of the machine's sources says about keys for `uri`, as a deb822 file has it behind `Signed-By:`."""
     text = sources.read_text("utf-8", "replace")
     if sources.suffix == ".sources":
         for stanza in re.split(r"\n[ \t]*\n", text):
             found = re.search(r"^Signed-By:((?:.*)(?:\n[ \t].*)*)", stanza, re.MULTILINE | re.IGNORECASE)
             if uri.rstrip("/") in stanza and found:
-                return found[1].strip()
+                return found[1].rstrip()
         return ""
     for line in text.splitlines():
         found = re.match(r"\s*deb\s+\[([^]]*)\]\s+(\S+)", line)
         key = re.search(r"signed-by=(\S+)", found[1]) if found and found[2].rstrip("/") == uri.rstrip("/") else None
         if key:
-            return key[1].replace(",", " ")
+            return " " + key[1].replace(",", " ")
     return ""
 
 
@@ -116,7 +116,7 @@ class Apt:
         for part in ("lists/partial", "cache/archives/partial", "sources", "none"):
             (self.home / part).mkdir(parents=True, exist_ok=True)
         (self.home / "status").write_text("")
-        signed = f"Signed-By: {archive.signed_by}\n" if archive.signed_by else ""
+        signed = f"Signed-By:{archive.signed_by}\n" if archive.signed_by else ""
         (self.home / "sources" / "kernels.sources").write_text(
             f"Types: deb\nURIs: {archive.uri}\nSuites: {self.suite}\nComponents: main\n"
             f"Architectures: {self.arch}\nTargets: Packages\n{signed}",

@@ -108,7 +108,7 @@ def test_without_rich(monkeypatch: pytest.MonkeyPatch, verbose: bool) -> None:  
     really = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> ModuleType:  # noqa: ANN401
-        if name.split(".")[0] == "rich":
+        if name.partition(".")[0] == "rich":
             raise ImportError(name)
         return really(name, *args, **kwargs)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -137,122 +136,112 @@ def test_a_symbol_list_is_known_by_its_patterns() -> None:
     assert pairs["strip-symbols-sha256"] != dict(receipt.symbol_list("my.list", ["b", "a*"]))["strip-symbols-sha256"]
 
 
-# --- wrong ones --------------------------------------------------------------------------------------------------------
+# --- wrong ones ------------------------------------------------------------------------------------------------------
 
-Spoil = Callable[[dict[str, Any]], object]
+GONE = object()
+A_PATH = f"{SHORT['DIR']}/a.ko"
 
-SPOILT: dict[str, Spoil] = {
-    "mode: missing": lambda d: d.pop("mode"),
-    "mode: 'check' is not one of strip, dry-run": lambda d: d.update(mode="check"),
-    "pkghook: 1 where text is needed": lambda d: d.update(pkghook=1),
-    "surprise: no such field in this version": lambda d: d.update(surprise=1),
-    "'sur prise': no such field in this version": lambda d: d.update({"sur prise": 1}),
-    "settings: missing": lambda d: d.pop("settings"),
-    "settings[0]: not a list of two texts": lambda d: d["settings"].__setitem__(0, ["chain"]),
-    "settings[1][1]: 1 where text is needed": lambda d: d["settings"].__setitem__(1, ["chain", 1]),
-    "tools: an object where a list is needed": lambda d: d.update(tools={}),
-    "tools[0]: not a list of two texts": lambda d: d["tools"].__setitem__(0, "native"),
-    "walk: missing": lambda d: d.pop("walk"),
-    "walk: null where an object is needed": lambda d: d.update(walk=None),
-    "walk.links: -1 is not between 0 and 9223372036854775807": lambda d: d["walk"].update(links=-1),
-    "walk.debug_bytes: missing": lambda d: d["walk"].pop("debug_bytes"),
-    "others[0].path: '/vmlinux' is not a path below ROOT": lambda d: d["others"][0].update(path="/vmlinux"),
-    "others[0].size: true or false where a number is needed": lambda d: d["others"][0].update(size=True),
-    "others[0].sise: no such field in this version": lambda d: d["others"][0].update(sise=1),
-    "overrides[0].matched: empty, but an entry that matched nothing is no override": lambda d: d["overrides"][0].update(
-        matched=[]
+# A member of the sample, what is put there, and what is to be said.
+SPOILT: list[tuple[str, object, str]] = [
+    ("mode", GONE, "mode: missing"),
+    ("mode", "check", "mode: 'check' is not one of strip, dry-run"),
+    ("pkghook", 1, "pkghook: 1 where text is needed"),
+    ("surprise", 1, "surprise: no such field in this version"),
+    ("sur prise", 1, "'sur prise': no such field in this version"),
+    ("settings", GONE, "settings: missing"),
+    ("settings.0", ["chain"], "settings[0]: not a list of two texts"),
+    ("settings.1", ["chain", 1], "settings[1][1]: 1 where text is needed"),
+    ("tools", {}, "tools: an object where a list is needed"),
+    ("tools.0", "native", "tools[0]: not a list of two texts"),
+    ("walk", GONE, "walk: missing"),
+    ("walk", None, "walk: null where an object is needed"),
+    ("walk.links", -1, "walk.links: -1 is not between 0 and 9223372036854775807"),
+    ("walk.debug_bytes", GONE, "walk.debug_bytes: missing"),
+    ("others.0.path", "/vmlinux", "others[0].path: '/vmlinux' is not a path below ROOT"),
+    ("others.0.size", True, "others[0].size: true or false where a number is needed"),
+    ("others.0.sise", 1, "others[0].sise: no such field in this version"),
+    ("overrides.0.glob", GONE, "overrides[0].glob: missing"),
+    ("overrides.0.matched", [1], "overrides[0].matched[0]: 1 where text is needed"),
+    ("overrides.0.matched", [], "overrides[0].matched: empty, but an entry that matched nothing is no override"),
+    ("entries", GONE, "entries: missing"),
+    ("entries.0.path", GONE, "entries[0].path: missing"),
+    ("entries.0.path", "a/../b", "entries[0].path: 'a/../b' is not a path below ROOT"),
+    ("entries.0.path", "../b", "entries[0].path: '../b' is not a path below ROOT"),
+    ("entries.0.path", "a//b", "entries[0].path: 'a//b' is not a path below ROOT"),
+    ("entries.0.path", "", "entries[0].path: '' is not a path below ROOT"),
+    ("entries.0.path", "a\0", r"entries[0].path: 'a\x00' is not a path below ROOT"),
+    ("entries.0.kernel", None, "entries[0].kernel: null where text is needed"),
+    ("entries.0.state", "gone", "entries[0].state: 'gone' is not one of stripped, already-stripped, kept, failed"),
+    ("entries.0.proof", 0, "entries[0].proof: 0 where text is needed"),
+    ("entries.1.names", ["."], "entries[1].names[0]: '.' is not a path below ROOT"),
+    ("entries.1.names", ["a", []], "entries[1].names[1]: a list where text is needed"),
+    ("entries.1.compression", "bzip2", "entries[1].compression: 'bzip2' is not one of none, gzip, xz, zstd"),
+    ("entries.1.livepatch", "yes", "entries[1].livepatch: 'yes' where true or false is needed"),
+    ("entries.1.build_id", "0", "entries[1].build_id: '0' is not bytes as hexadecimal digits"),
+    ("entries.1.sha256_after", "ab", "entries[1].sha256_after: 'ab' is not 32 bytes as hexadecimal digits"),
+    ("entries.1.sizes", [], "entries[1].sizes: a list where an object is needed"),
+    ("entries.1.sizes.file_after", -5, "entries[1].sizes.file_after: -5 is not between"),
+    ("entries.1.sizes.expected", 1.5, "entries[1].sizes.expected: a fraction where a number is needed"),
+    ("entries.1.sizes.image_after", GONE, "entries[1].sizes.image_after: missing"),
+    ("entries.1.sizes.image_before", 1 << 63, "entries[1].sizes.image_before: 9223372036854775808 is not between"),
+    ("entries.1.sizes.file", 1, "entries[1].sizes.file: no such field in this version"),
+    ("entries.1.attempts.0.outcome", GONE, "entries[1].attempts[0].outcome: missing"),
+    ("entries.1.attempts.1", 5, "entries[1].attempts[1]: 5 where an object is needed"),
+    (
+        "entries.1.findings.0.severity",
+        "fatal",
+        "entries[1].findings[0].severity: 'fatal' is not one of info, warning, error",
     ),
-    "overrides[0].matched[0]: 1 where text is needed": lambda d: d["overrides"][0].update(matched=[1]),
-    "overrides[0].glob: missing": lambda d: d["overrides"][0].pop("glob"),
-    "entries: missing": lambda d: d.pop("entries"),
-    "entries[0].path: missing": lambda d: d["entries"][0].pop("path"),
-    "entries[0].kernel: null where text is needed": lambda d: d["entries"][0].update(kernel=None),
-    "entries[0].path: 'a/../b' is not a path below ROOT": lambda d: d["entries"][0].update(path="a/../b"),
-    "entries[0].path: '../b' is not a path below ROOT": lambda d: d["entries"][0].update(path="../b"),
-    "entries[0].path: 'a//b' is not a path below ROOT": lambda d: d["entries"][0].update(path="a//b"),
-    "entries[0].path: '' is not a path below ROOT": lambda d: d["entries"][0].update(path=""),
-    r"entries[0].path: 'a\x00' is not a path below ROOT": lambda d: d["entries"][0].update(path="a\0"),
-    "entries[1].names[0]: '.' is not a path below ROOT": lambda d: d["entries"][1].update(names=["."]),
-    "entries[1].names[1]: a list where text is needed": lambda d: d["entries"][1].update(names=["a", []]),
-    "entries[0].state: 'gone' is not one of stripped, already-stripped, kept, failed": lambda d: d["entries"][0].update(
-        state="gone"
-    ),
-    "entries[0].proof: 0 where text is needed": lambda d: d["entries"][0].update(proof=0),
-    "entries[1].compression: 'bzip2' is not one of none, gzip, xz, zstd": lambda d: d["entries"][1].update(
-        compression="bzip2"
-    ),
-    "entries[1].livepatch: 'yes' where true or false is needed": lambda d: d["entries"][1].update(livepatch="yes"),
-    "entries[1].build_id: '0' is not bytes as hexadecimal digits": lambda d: d["entries"][1].update(build_id="0"),
-    "entries[1].sha256_after: 'ab' is not 32 bytes as hexadecimal digits": lambda d: d["entries"][1].update(
-        sha256_after="ab"
-    ),
-    "entries[1].sizes.file_after: -5 is not between": lambda d: d["entries"][1]["sizes"].update(file_after=-5),
-    "entries[1].sizes.expected: a fraction where a number is needed": lambda d: d["entries"][1]["sizes"].update(
-        expected=1.5
-    ),
-    "entries[1].sizes.image_after: missing": lambda d: d["entries"][1]["sizes"].pop("image_after"),
-    "entries[1].sizes.image_before: 9223372036854775808 is not between": lambda d: d["entries"][1]["sizes"].update(
-        image_before=1 << 63
-    ),
-    "entries[1].sizes: a list where an object is needed": lambda d: d["entries"][1].update(sizes=[]),
-    "entries[1].sizes.file: no such field in this version": lambda d: d["entries"][1]["sizes"].update(file=1),
-    "entries[1].attempts[0].outcome: missing": lambda d: d["entries"][1]["attempts"][0].pop("outcome"),
-    "entries[1].attempts[1]: 5 where an object is needed": lambda d: d["entries"][1]["attempts"].__setitem__(
-        1, 5
-    ),
-    "entries[1].findings[0].severity: 'fatal' is not one of info, warning, error": lambda d: d["entries"][1][
-        "findings"
-    ][0].update(severity="fatal"),
-    "entries[1].findings[0].evidence.a: null where text or a number is needed": lambda d: d["entries"][1]["findings"][
-        0
-    ].update(evidence={"a": None}),
-    "entries[1].findings[0].evidence.b: true or false where": lambda d: d["entries"][1]["findings"][0].update(
-        evidence={"b": True}
-    ),
-    "entries[1].findings[0].evidence: missing": lambda d: d["entries"][1]["findings"][0].pop("evidence"),
-    "entries[2].reason: missing, but a module that was kept has one": lambda d: d["entries"][2].pop("reason"),
-    "entries[3].findings: no error among them, but the module failed": lambda d: d["entries"][3].pop("findings"),
-    "totals.modules: '4' where a number is needed": lambda d: d["totals"].update(modules="4"),
-    "totals.states.lost: no such field in this version": lambda d: d["totals"]["states"].update(lost=0),
-    "totals.proofs: missing": lambda d: d["totals"].pop("proofs"),
-    "rows[0].kernel: 6 where text is needed": lambda d: d["rows"][0].update(kernel=6),
-}
+    ("entries.1.findings.0.evidence", GONE, "entries[1].findings[0].evidence: missing"),
+    ("entries.1.findings.0.evidence.a", None, "evidence.a: null where text or a number is needed"),
+    ("entries.1.findings.0.evidence.b", True, "evidence.b: true or false where text or a number is needed"),
+    ("entries.2.reason", GONE, "entries[2].reason: missing, but a module that was kept has one"),
+    ("entries.3.findings", GONE, "entries[3].findings: no error among them, but the module failed"),
+    ("totals.modules", "4", "totals.modules: '4' where a number is needed"),
+    ("totals.states.lost", 0, "totals.states.lost: no such field in this version"),
+    ("totals.proofs", GONE, "totals.proofs: missing"),
+    ("rows.0.kernel", 6, "rows[0].kernel: 6 where text is needed"),
+]
 
-CONTRADICTORY: dict[str, Spoil] = {
-    "totals.file_after: 551, but other fields make it 550": lambda d: d["totals"].update(file_after=551),
-    "totals.saved: 0, but other fields make it 1100": lambda d: d["totals"].update(saved=0),
-    "totals.states.kept: 2, but other fields make it 1": lambda d: d["totals"]["states"].update(kept=2),
-    "rows[1].step: 'strip', but other fields make it 'objcopy'": lambda d: d["rows"][1].update(step="strip"),
-    "rows[2].state: 'failed', but other fields make it 'kept'": lambda d: d["rows"][2].update(state="failed"),
-    "rows: 3 of them, but the entries make 4": lambda d: d["rows"].pop(),
-    "entries[1]: 'lib/modules/6.1.0-1-amd64/kernel/a.ko' is already in entries[0]": lambda d: d["entries"][1].update(
-        names=[d["entries"][0]["path"]]
-    ),
-    "entries[1].path: 'a.ko' does not come after the path before it": lambda d: d["entries"][1].update(path="a.ko"),
-    "settings[0][0]: '\\ud800' is not Unicode text": lambda d: d["settings"].__setitem__(0, ["\ud800", "x"]),
-    "walk.links: a fraction where a number is needed": lambda d: d["walk"].update(links=3.0),
-}
+# What no schema can tell.
+CONTRADICTORY: list[tuple[str, object, str]] = [
+    ("totals.file_after", 551, "totals.file_after: 551, but other fields make it 550"),
+    ("totals.saved", 0, "totals.saved: 0, but other fields make it 1100"),
+    ("totals.states.kept", 2, "totals.states.kept: 2, but other fields make it 1"),
+    ("rows.1.step", "strip", "rows[1].step: 'strip', but other fields make it 'objcopy'"),
+    ("rows.2.state", "failed", "rows[2].state: 'failed', but other fields make it 'kept'"),
+    ("rows.3", GONE, "rows: 3 of them, but the entries make 4"),
+    ("entries.1.path", A_PATH, f"entries[1]: '{A_PATH}' is already in entries[0]"),
+    ("entries.1.names", [A_PATH], f"entries[1]: '{A_PATH}' is already in entries[0]"),
+    ("entries.1.path", "a.ko", "entries[1].path: 'a.ko' does not come after the path before it"),
+    ("settings.0.0", "\ud800", r"settings[0][0]: '\ud800' is not Unicode text"),
+    ("walk.links", 3.0, "walk.links: a fraction where a number is needed"),
+]
 
 
-@pytest.mark.parametrize("complaint", [*SPOILT, *CONTRADICTORY])
-def test_a_wrong_field_is_named(complaint: str) -> None:
+def spoilt(where: str, what: object) -> dict[str, Any]:
+    """The sample with another value at `where`, or without that member."""
+    found = document()
+    *outer, last = (int(step) if step.isdigit() else step for step in where.split("."))
+    holder: Any = found
+    for step in outer:
+        holder = holder[step]
+    if what is GONE:
+        del holder[last]
+    else:
+        holder[last] = what
+    return found
+
+
+@pytest.mark.parametrize(("where", "what", "complaint"), SPOILT + CONTRADICTORY)
+def test_a_wrong_field_is_named(where: str, what: object, complaint: str) -> None:
     """With its path, and what is wrong with it."""
-    wrong = document()
-    (SPOILT | CONTRADICTORY)[complaint](wrong)
-    assert complaint in complaints(wrong)
-
-
-def test_a_module_named_twice() -> None:
-    """The same path in two entries."""
-    wrong = document()
-    wrong["entries"].insert(1, wrong["entries"][0])
-    assert "entries[1]: 'lib/modules/6.1.0-1-amd64/kernel/a.ko' is already in entries[0]" in complaints(wrong)
+    assert complaint in complaints(spoilt(where, what))
 
 
 def test_all_complaints_at_once() -> None:
     """Those who repair a file want to do it once."""
-    wrong = document()
-    wrong["mode"] = 1
+    wrong = spoilt("mode", 1)
     wrong["entries"][0]["state"] = "gone"
     lines = complaints(wrong).splitlines()
     assert lines[0].endswith("fields are wrong")
@@ -262,9 +251,7 @@ def test_all_complaints_at_once() -> None:
 
 def test_a_single_complaint_is_one_line() -> None:
     """The file, the field, what is wrong."""
-    wrong = document()
-    wrong["pkghook"] = 1
-    assert complaints(wrong) == "r.json: pkghook: 1 where text is needed"
+    assert complaints(spoilt("pkghook", 1)) == "r.json: pkghook: 1 where text is needed"
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None, True, 1.0])
@@ -280,7 +267,7 @@ def test_another_file(value: object) -> None:
     assert complaints(value) == "r.json: not a pkghook receipt"
 
 
-# --- files -------------------------------------------------------------------------------------------------------------
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def test_write_and_read(tmp_path: Path) -> None:

@@ -56,7 +56,10 @@ def test_overrides_say_what_was_matched() -> None:
         Keep("**", "fell-through", "known", "--keep"),
         Keep("**", "record-unmatched", "moved", "--keep"),
     )
-    tree = [Finding("record-unmatched", Severity.WARNING, "z.ko"), Finding("record-unmatched", Severity.WARNING, "c.ko")]
+    tree = [
+        Finding("record-unmatched", Severity.WARNING, "z.ko"),
+        Finding("record-unmatched", Severity.WARNING, "c.ko"),
+    ]
     assert rules.overrides(Policy(keeps=keeps), [linked, fell], tree) == (
         Override(keeps[0], (linked.path,)),
         Override(keeps[2], (fell.path,)),

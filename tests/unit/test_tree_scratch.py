@@ -75,7 +75,7 @@ def leave(tree: Tree) -> None:
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == signal.SIGKILL
 
 
-# --- scratch files --------------------------------------------------------------------------------------------------------------
+# --- scratch files ----------------------------------------------------------------------------------------------------
 
 
 def test_scratch_file(tree: Tree, root: Path) -> None:
@@ -137,7 +137,7 @@ def test_path_without_proc(tree: Tree, root: Path, monkeypatch: pytest.MonkeyPat
     def no_proc(path: str) -> os.stat_result:
         raise FileNotFoundError(path)
 
-    monkeypatch.setattr(private.os, "stat", no_proc)
+    monkeypatch.setattr(os, "stat", no_proc)
     source = tree.open(only(tree))
     scratch = tree.scratch(source)
     monkeypatch.undo()
@@ -209,7 +209,7 @@ def test_base_is_where_modules_are(tmp_path: Path) -> None:
         ("plain", ""),
     ):
         with Tree(str(tmp_path / name)) as tree:
-            (found,) = tree.walk(True).modules  # noqa: FBT003
+            (found,) = tree.walk(True).modules
             source = tree.open(found)
             tree.discard(tree.scratch(source))
             os.close(source.fd)
@@ -218,8 +218,8 @@ def test_base_is_where_modules_are(tmp_path: Path) -> None:
         assert privates(tmp_path) == []
 
 
-def test_module_on_another_file_system(tree: Tree, root: Path) -> None:
-    with mounted(root / VERSION / "extra", "size=256k") as place:
+def test_module_on_another_file_system(root: Path) -> None:
+    with mounted(root / VERSION / "extra", "size=256k") as place, Tree(str(root)) as tree:
         put(place, "sub/b.ko")
         for found in tree.walk().modules:
             assert replaced(tree, found) == ()
@@ -237,11 +237,9 @@ def test_module_on_another_file_system(tree: Tree, root: Path) -> None:
         assert len(privates(root)) == 2
         tree.clean()  # the parent finds them there too
         assert privates(root) == []
-        tree.close()
-        tree.__init__(str(root))  # type: ignore[misc] - for the fixture
 
 
-# --- processes ---------------------------------------------------------------------------------------------------------------------
+# --- processes --------------------------------------------------------------------------------------------------------
 
 
 def test_each_process_has_its_own(tree: Tree, root: Path) -> None:
@@ -322,12 +320,12 @@ def test_private_directory_that_is_swapped_at_once(
     def mkdir(name: str, mode: int, *, dir_fd: int) -> None:
         real(name, 0o777 if how == "mode" else mode, dir_fd=dir_fd)
         if how == "mode":
-            os.chmod(name, 0o777, dir_fd=dir_fd)
+            os.chmod(name, 0o777, dir_fd=dir_fd)  # noqa: S103 - what it must notice
         else:
             need_root()
             os.chown(name, NOBODY, NOBODY, dir_fd=dir_fd)
 
-    monkeypatch.setattr(private.os, "mkdir", mkdir)
+    monkeypatch.setattr(os, "mkdir", mkdir)
     with pytest.raises(ModuleError) as caught:
         new(tree)
     assert caught.value.id == "cannot-write"
@@ -339,7 +337,7 @@ def test_private_directory_swapped_for_a_link(tree: Tree, root: Path, monkeypatc
         assert mode == 0o700
         os.symlink(root.parent, name, dir_fd=dir_fd)
 
-    monkeypatch.setattr(private.os, "mkdir", mkdir)
+    monkeypatch.setattr(os, "mkdir", mkdir)
     with pytest.raises(ModuleError) as caught:
         new(tree)
     assert caught.value.evidence == {"error": "Not a directory"}
@@ -347,7 +345,7 @@ def test_private_directory_swapped_for_a_link(tree: Tree, root: Path, monkeypatc
     (root / privates(root)[0]).unlink()
 
 
-# --- leftovers ----------------------------------------------------------------------------------------------------------------------
+# --- leftovers --------------------------------------------------------------------------------------------------------
 
 
 def test_leftovers_of_a_killed_run_are_swept(root: Path) -> None:

@@ -7,6 +7,7 @@ import shutil
 import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Self
 
 import pytest
 
@@ -14,7 +15,7 @@ from pkghook.sources import Found, Walk, walk
 from pkghook.sources.dirs import Dirs
 from pkghook.sources.layout import Layout
 from pkghook.sources.tree import Tree
-from tests.trees import OLD, VERSION, as_ordinary_user, facts, mounted, paths, put
+from tests.trees import OLD, VERSION, as_ordinary_user, deep, facts, mounted, paths, put
 
 DEBUG = "usr/lib/debug"
 
@@ -27,7 +28,7 @@ def look(root: Path, *, include_debug: bool = False) -> Walk:
         return result
 
 
-# --- where modules are looked for ---------------------------------------------------------------------------------------
+# --- where modules are looked for -------------------------------------------------------------------------------------
 
 
 def test_buildroot(tmp_path: Path) -> None:
@@ -152,7 +153,7 @@ def test_one_directory_mounted_in_both_places_is_walked_once(tmp_path: Path, mon
     assert paths(look(tmp_path).modules) == [f"{VERSION}/a.ko"]
 
 
-# --- debug trees ---------------------------------------------------------------------------------------------------------
+# --- debug trees ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", [f"{DEBUG}/lib/modules", f"{DEBUG}/usr/lib/modules"])
@@ -191,7 +192,7 @@ def test_root_half_way_to_the_debug_tree(tmp_path: Path) -> None:
     assert look(tmp_path / "usr/lib").modules == ()
 
 
-# --- what is named like a module ---------------------------------------------------------------------------------------------
+# --- what is named like a module --------------------------------------------------------------------------------------
 
 
 def test_weak_updates_links_are_counted_and_not_followed(tmp_path: Path) -> None:
@@ -258,7 +259,7 @@ def test_hard_link_between_tree_and_debug_tree(tmp_path: Path) -> None:
     assert (found.names, found.outside) == ((f"{DEBUG}/{VERSION}/a.ko",), 0)
 
 
-# --- what cannot be read ---------------------------------------------------------------------------------------------------
+# --- what cannot be read ----------------------------------------------------------------------------------------------
 
 
 def test_unreadable_directory(tmp_path: Path) -> None:
@@ -304,7 +305,7 @@ def test_directory_that_vanishes_or_turns_into_a_link(tmp_path: Path, monkeypatc
             (tmp_path / "two").symlink_to(tmp_path.parent / "two")
         return Entries(entries)
 
-    monkeypatch.setattr(walk.os, "scandir", scandir)
+    monkeypatch.setattr(os, "scandir", scandir)
     with Tree(str(tmp_path)) as tree:
         result = tree.walk()
     assert paths(result.modules) == ["c.ko"]
@@ -314,7 +315,7 @@ def test_directory_that_vanishes_or_turns_into_a_link(tmp_path: Path, monkeypatc
 class Entries(list[os.DirEntry[str]]):
     """What scandir(3) gave, kept while somebody changes the directory."""
 
-    def __enter__(self) -> Entries:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -330,12 +331,12 @@ def test_module_that_vanishes_while_the_directory_is_read(tmp_path: Path, monkey
         file.unlink()
         return entries
 
-    monkeypatch.setattr(walk.os, "scandir", scandir)
+    monkeypatch.setattr(os, "scandir", scandir)
     with Tree(str(tmp_path)) as tree:
         assert facts(tree.walk().findings) == [("vanished", "a.ko")]
 
 
-# --- names and depth --------------------------------------------------------------------------------------------------------
+# --- names and depth --------------------------------------------------------------------------------------------------
 
 
 def test_names_that_are_not_utf8(tmp_path: Path) -> None:
@@ -351,25 +352,17 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
         os.close(source.fd)
 
 
-@pytest.mark.parametrize("name", ["d", "d" * 200])
-def test_very_deep_directories(tmp_path: Path, name: str) -> None:
-    depth = 2000
-    fd = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(depth):
-        for directory in (name, "side"):
-            os.mkdir(directory, dir_fd=fd)
-        inner = os.open(name, os.O_RDONLY, dir_fd=fd)
-        os.close(fd)
-        fd = inner
-    os.close(os.open("a.ko", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
-    os.close(fd)
-    before = len(os.listdir("/proc/self/fd"))
-    with Tree(str(tmp_path)) as tree:
-        (found,) = tree.walk().modules
-        assert len(os.listdir("/proc/self/fd")) <= before + 3
-        assert found.path == f"{name}/" * depth + "a.ko"
-        source = tree.open(found)
-        os.close(source.fd)
+@pytest.mark.parametrize(("name", "depth"), [("d", 2000), ("d" * 200, 300)])
+def test_very_deep_directories(tmp_path: Path, name: str, depth: int) -> None:
+    with deep(tmp_path, "", name, depth) as fd:
+        os.close(os.open("a.ko", os.O_WRONLY | os.O_CREAT, dir_fd=fd))
+        before = len(os.listdir("/proc/self/fd"))
+        with Tree(str(tmp_path)) as tree:
+            (found,) = tree.walk().modules
+            assert len(os.listdir("/proc/self/fd")) <= before + 3
+            assert found.path == f"{name}/" * depth + "a.ko"
+            source = tree.open(found)
+            os.close(source.fd)
 
 
 def test_order_depends_on_names_alone(tmp_path: Path) -> None:
@@ -382,7 +375,7 @@ def test_order_depends_on_names_alone(tmp_path: Path) -> None:
     assert paths(look(tmp_path / "one").modules) == sorted(names)
 
 
-# --- other files --------------------------------------------------------------------------------------------------------------
+# --- other files ------------------------------------------------------------------------------------------------------
 
 
 def test_other_elf_files_are_shown(tmp_path: Path) -> None:
