@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
@@ -27,11 +28,16 @@ _SHT_LLVM_ADDRSIG = 0x6FFF4C03
 _ARC = frozenset({45, 93, 195})
 
 
+@lru_cache(1 << 12)  # a tree has the same few hundred names in every module
+def _named(name: bytes) -> bool:
+    return _NAMES.fullmatch(name) is not None
+
+
 def is_debug(section: Section, machine: int) -> bool:
     """True if the section itself, by name or type, belongs to the debug set."""
     if section.flags & SHF_ALLOC:
         return False
-    if section.name[:1] == b"." and _NAMES.fullmatch(section.name):
+    if _named(section.name):
         return not (machine in _ARC and section.name == b".debug_frame")
     return section.type == _SHT_MIPS_DWARF and machine == EM_MIPS
 
@@ -39,6 +45,11 @@ def is_debug(section: Section, machine: int) -> bool:
 def is_optional(section: Section) -> bool:
     """True for what may go or stay: .llvm_addrsig, whose symbol numbers any strip makes stale."""
     return section.type == _SHT_LLVM_ADDRSIG and not section.flags & SHF_ALLOC
+
+
+def optional_sections(elf: Elf) -> list[int]:
+    """Indices of what may go or stay."""
+    return [s.index for s in elf.sections if s.type == _SHT_LLVM_ADDRSIG and is_optional(s)]
 
 
 def debug_sections(elf: Elf) -> frozenset[int]:
@@ -57,13 +68,13 @@ def is_unstripped(elf: Elf) -> bool:
 
 def _find(elf: Elf) -> frozenset[int]:
     machine = elf.machine
-    going = {s.index for s in elf.sections if s.index and is_debug(s, machine)}
-    going |= {s.index for s in elf.sections if s.type in RELOCATIONS and s.info in going and not s.flags & SHF_ALLOC}
-    for section in elf.sections:
-        if section.type == SHT_GROUP:
-            members = group_members(elf, section)
-            if members and going.issuperset(members):
-                going.add(section.index)
+    loose = [s for s in elf.sections if not s.flags & SHF_ALLOC and s.index]
+    going = {s.index for s in loose if is_debug(s, machine)}
+    going.update([s.index for s in loose if s.type in RELOCATIONS and s.info in going])
+    for section in [s for s in loose if s.type == SHT_GROUP]:
+        members = group_members(elf, section)
+        if members and going.issuperset(members):
+            going.add(section.index)
     return frozenset(going)
 
 

@@ -82,8 +82,8 @@ class Elf:
     """A parsed module: header fields and sections, with the image they came from."""
 
     __slots__ = (
-        "cache", "ehsize", "entry", "flags", "ident", "image", "machine", "names_index", "sections", "shape",
-        "shoff", "type", "version",
+        "cache", "ehsize", "entry", "flags", "ident", "image", "machine", "name_offsets", "names_index", "sections",
+        "shape", "shoff", "type", "version",
     )  # fmt: skip
 
     def __init__(self, image: Image, ident: bytes, shape: Shape, fields: tuple[int, ...]) -> None:
@@ -93,6 +93,7 @@ class Elf:
         (self.type, self.machine, self.version, self.entry, _, self.shoff, self.flags, self.ehsize) = fields[:8]
         self.names_index = fields[12]
         self.sections: list[Section] = []
+        self.name_offsets: list[int] = []  # of each section's name in the name table
         # What `symtab` and `reloc` have read once; both sides of a proof ask more than once.
         self.cache: dict[object, object] = {}
 
@@ -185,6 +186,7 @@ def _read_sections(elf: Elf, count: int) -> None:
         if end < 0 or (row[4] + row[5] > limit and row[1] not in (SHT_NULL, SHT_NOBITS)) or row[8] & (row[8] - 1):
             _reject(elf, index, row, len(names), ended=end >= 0)
         add(make(Section, (names[start:end], index, *row[1:])))
+    elf.name_offsets = [row[0] for row in rows]
     null = elf.sections[0]
     if null.type or null.size or null.addr:
         raise ModuleError("section-rule", section=0, type=null.type, size=null.size, addr=null.addr)

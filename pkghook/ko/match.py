@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from array import array
+from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.ko import debugset
@@ -48,10 +49,13 @@ class Pair:
     set without the three tables; `missing` and `added` have no partner.
     """
 
-    __slots__ = ("added", "after", "before", "drop", "going", "in_order", "kept", "matched", "missing", "residue", "sections")
+    __slots__ = (
+        "added", "after", "before", "drop", "going", "in_order", "kept", "matched", "missing", "residue", "sections",
+        "stripped",
+    )  # fmt: skip
 
-    def __init__(self, before: Elf, after: Elf, drop: Drop) -> None:
-        self.before, self.after, self.drop = before, after, drop
+    def __init__(self, before: Elf, after: Elf, drop: Drop, *, stripped: bool = True) -> None:
+        self.before, self.after, self.drop, self.stripped = before, after, drop, stripped
         self.going = debugset.debug_sections(before)
         self.residue = debugset.debug_sections(after)
         old = _comparable(before, self.going)
@@ -114,8 +118,8 @@ def match_symbols(pair: Pair) -> Matched:
     """Aligns the two sequences of symbols that the loader sees and says where they differ (V5)."""
     old, new = symbol_table(pair.before), symbol_table(pair.after)
     lost = pair.going.union(s.index for s in pair.missing)
-    new_runs = gaps(new.count, sorted(_unseen(new, pair.residue)), 1)
-    unseen = _unseen(old, lost)
+    new_runs = gaps(new.count, sorted(unseen_rows(new, pair.residue)), 1)
+    unseen = unseen_rows(old, lost)
     runs = gaps(old.count, sorted(unseen), 1)
     faults: list[Fault] = []
     if _length(runs) != _length(new_runs) and (pair.drop.symbols or pair.drop.labels):
@@ -127,16 +131,14 @@ def match_symbols(pair: Pair) -> Matched:
     return Matched(_positions(old.count, runs), _positions(new.count, new_runs), tuple(faults))
 
 
-def _unseen(table: SymbolTable, lost: Iterable[int]) -> set[int]:
+def unseen_rows(table: SymbolTable, lost: Iterable[int]) -> set[int]:
     """Rows that are not in the sequence: unnamed ones in sections, those of lost sections, ABS FILE symbols."""
     names, shndx = table.names, table.shndx
-    lost = table.sections_used.intersection(lost)
-    rows = {m.start() for m in SECTION_KIND.finditer(table.info) if not names[m.start()] and _regular(shndx[m.start()])}
+    rows = {row for row in table.of_kind(SECTION_KIND) if not names[row] and _regular(shndx[row])}
     if names.count(0) > len(rows) + 1:
-        rows.update(row for row, name in enumerate(names) if not name and _regular(shndx[row]))
-    rows.update(m.start() for m in FILE_KIND.finditer(table.info) if shndx[m.start()] == SHN_ABS)
-    if lost:
-        rows.update(row for row, index in enumerate(shndx) if index in lost)
+        rows.update([row for row, name in enumerate(names) if not name and _regular(shndx[row])])
+    rows.update([row for row in table.of_kind(FILE_KIND) if shndx[row] == SHN_ABS])
+    rows.update(table.defined_in(lost))
     return rows
 
 
@@ -178,14 +180,18 @@ def _identities(table: SymbolTable, runs: list[Run], sections: dict[int, int]) -
 
 def _first_difference(pair: Pair, runs: list[Run], new_runs: list[Run]) -> list[Fault]:
     old, new = symbol_table(pair.before), symbol_table(pair.after)
-    rows = (row for start, end in runs for row in range(start, end))
-    new_rows = (row for start, end in new_runs for row in range(start, end))
     sizes = {"symbols_before": _length(runs), "symbols_after": _length(new_runs)}
-    for row, new_row in zip(rows, new_rows, strict=False):
+    for row, new_row in zip_longest(_rows(runs), _rows(new_runs), fillvalue=0):  # row 0 is never in a sequence
+        if not (row and new_row):
+            name = old.name(row) if row else new.name(new_row)
+            return [fault("symbol-changed", symbol=text(name), **sizes)]
         if not same_symbol(pair, row, new_row):
             return [fault("symbol-changed", symbol=text(old.name(row)), after=text(new.name(new_row)), **sizes)]
-    longer, table = (rows, old) if sizes["symbols_before"] > sizes["symbols_after"] else (new_rows, new)
-    return [fault("symbol-changed", symbol=text(table.name(next(longer))), **sizes)]
+    return [fault("symbol-changed", **sizes)]
+
+
+def _rows(runs: list[Run]) -> Iterator[int]:
+    return (row for start, end in runs for row in range(start, end))
 
 
 def same_symbol(pair: Pair, row: int, new_row: int) -> bool:

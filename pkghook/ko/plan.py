@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import ModuleError
@@ -23,11 +24,11 @@ from pkghook.ko.elf import (
     SHT_NOBITS,
     SHT_NULL,
 )
-from pkghook.ko.reloc import check_relocation, reloc_runs
+from pkghook.ko.reloc import check_relocations, reloc_runs
 from pkghook.ko.symtab import FILE_KIND, SECTION_KIND, gaps, symbol_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Sequence
 
     from pkghook.ko.elf import Elf, Section
     from pkghook.ko.reloc import RelocRun
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from pkghook.ko.symtab import Run, SymbolTable
 
 _LABEL_KIND = re.compile(rb"\x00")  # st_info of a local symbol without type
+_FILE_ORDER = itemgetter(5, 1)  # offset, index
 MAX_FILE_ALIGN = 1 << 16  # the loader lays sections out anew; a larger alignment would only pad the file
 
 
@@ -95,7 +97,7 @@ def plan(elf: Elf, drop: Drop = DEBUG_ONLY) -> Plan:
     referenced = _referenced(elf, removed, runs)
     livepatch = is_livepatch(elf)
     dropped, listed, labels = _dropped(table, removed, referenced, drop, livepatch=livepatch)
-    strings = cut(table.strings, table.names, dropped, table.count)
+    strings = cut(table.strings, table.names, dropped)
     return _layout(elf, removed, dropped, listed, labels, strings, runs, livepatch=livepatch)
 
 
@@ -129,13 +131,13 @@ def _removed(elf: Elf) -> frozenset[int]:
     going = debugset.debug_sections(elf)
     if not going:
         return going
-    return going.union(s.index for s in elf.sections if debugset.is_optional(s))
+    return going.union(debugset.optional_sections(elf))
 
 
 def _kept_relocations(elf: Elf, removed: frozenset[int], table: SymbolTable) -> list[RelocRun]:
     wanted = [s for s in elf.sections if s.type in RELOCATIONS and s.index not in removed]
+    check_relocations(elf, wanted)
     for section in wanted:
-        check_relocation(elf, section)
         if section.info in removed:
             raise ModuleError("proof-impossible", relocations=section.index, target=section.info)
     runs = reloc_runs(elf, wanted)
@@ -159,14 +161,15 @@ def _dropped(
 ) -> tuple[list[int], list[int], int]:
     """Row numbers that go, sorted; those of a list; how many are labels."""
     names, shndx = table.names, table.shndx
-    going = {
-        row
-        for row in _rows(SECTION_KIND, table)
-        if shndx[row] in removed or (not names[row] and row not in referenced and 0 < shndx[row] < SHN_LORESERVE)
-    }
-    going.update(row for row in _rows(FILE_KIND, table) if shndx[row] == SHN_ABS and row not in referenced)
-    if removed & table.sections_used:
-        going.update(row for row, index in enumerate(shndx) if index in removed)
+    going = set(table.defined_in(removed))
+    going.update(
+        [
+            row
+            for row in table.of_kind(SECTION_KIND)
+            if row not in referenced and not names[row] and 0 < shndx[row] < SHN_LORESERVE
+        ]
+    )
+    going.update([row for row in table.of_kind(FILE_KIND) if shndx[row] == SHN_ABS and row not in referenced])
     if not referenced.isdisjoint(going):
         row = min(referenced & going)
         raise ModuleError("proof-impossible", symbol=row, section=shndx[row])
@@ -176,10 +179,6 @@ def _dropped(
     extra = droppable(table, referenced, drop, livepatch=livepatch) - going
     listed = _listed(table, extra, drop)
     return sorted(going | extra), listed, len(extra) - len(listed)
-
-
-def _rows(kind: re.Pattern[bytes], table: SymbolTable) -> Iterable[int]:
-    return (match.start() for match in kind.finditer(table.info))
 
 
 def droppable(table: SymbolTable, referenced: set[int], drop: Drop, *, livepatch: bool) -> set[int]:
@@ -194,8 +193,7 @@ def droppable(table: SymbolTable, referenced: set[int], drop: Drop, *, livepatch
         matches = drop.symbols.matches
         found.update(row for row, name in enumerate(names) if name and matches(table.name(row)))
     if drop.labels and not livepatch:
-        rows = _rows(_LABEL_KIND, table)
-        found.update(row for row in rows if strings.startswith(b".L", names[row]))
+        found.update([row for row in table.of_kind(_LABEL_KIND) if strings.startswith(b".L", names[row])])
     return {row for row in found if 0 < shndx[row] < SHN_LORESERVE and row not in referenced}
 
 
@@ -205,21 +203,19 @@ def _listed(table: SymbolTable, rows: set[int], drop: Drop) -> list[int]:
     return sorted(row for row in rows if drop.symbols.matches(table.name(row)))
 
 
-def cut(strings: bytes, names: Iterable[int], dropped: Iterable[int], count: int) -> Cut:
-    """Which blocks of a string table go with the rows `dropped` of the `count` offsets `names`.
+def cut(strings: bytes, offsets: Sequence[int], dropped: Collection[int]) -> Cut:
+    """Which blocks of a string table go with the rows `dropped` (sorted) of the column `offsets`.
 
     A block is what lies between two NUL bytes. Linkers let short names share the end of long
     ones, so of a block only the bytes in front of the first name that stays are cut.
     """
-    offsets = names if hasattr(names, "__getitem__") else list(names)
-    going = set(dropped)
-    blocks = sorted({strings.rfind(b"\0", 0, offsets[row]) + 1 for row in going if offsets[row]})
+    blocks = sorted({strings.rfind(b"\0", 0, offsets[row]) + 1 for row in dropped if offsets[row]})
     if not blocks:
         return Cut(((0, len(strings)),), (), (0,), len(strings))
     marks = bytearray(len(strings))
-    for row in range(count):
-        if row not in going:
-            marks[offsets[row]] = 1
+    for start, end in gaps(len(offsets), dropped):
+        for offset in offsets[start:end]:
+            marks[offset] = 1
     return _cut_blocks(strings, marks, blocks)
 
 
@@ -264,10 +260,9 @@ def _layout(
         table.strtab.index: strings.size,
     }
     sizes[elf.names_index] = names.size
-    for section in staying:
-        _check_references(elf, section, removed)
-        if section.type == SHT_GROUP:
-            sizes[section.index] = 4 + 4 * sum(m not in removed for m in debugset.group_members(elf, section))
+    _check_references(elf, staying, removed)
+    for section in [s for s in staying if s.type == SHT_GROUP]:
+        sizes[section.index] = 4 + 4 * sum(m not in removed for m in debugset.group_members(elf, section))
     offsets, shoff = _offsets(elf, staying, sizes)
     return Plan(
         unstripped=debugset.is_unstripped(elf),
@@ -293,23 +288,28 @@ def _cut_names(elf: Elf, removed: frozenset[int]) -> Cut:
     strings = elf.read(names)
     if elf.names_index == symbol_table(elf).strtab.index:
         raise ModuleError("bad-string-table", table="section names", shared_with="symbol names")
-    rows = elf.shape.section.iter_unpack(elf.image.read(elf.shoff, elf.table_end - elf.shoff))
-    return cut(strings, [row[0] for row in rows], removed, len(elf.sections))
+    return cut(strings, elf.name_offsets, sorted(removed))
 
 
-def _check_references(elf: Elf, section: Section, removed: frozenset[int]) -> None:
-    target = section.info if section.flags & SHF_INFO_LINK else 0
-    if section.link in removed or target in removed:
-        raise ModuleError("proof-impossible", section=section.index, link=section.link, info=section.info)
-    if max(section.link, target) >= len(elf.sections):
-        raise ModuleError("bad-section", section=section.index, link=section.link, info=section.info)
+def _check_references(elf: Elf, staying: list[Section], removed: frozenset[int]) -> None:
+    """Nothing that stays may point at what goes, or outside the table."""
+    targets = {s.link for s in staying}
+    targets.update([s.info for s in staying if s.flags & SHF_INFO_LINK])
+    if targets.isdisjoint(removed) and max(targets) < len(elf.sections):
+        return
+    for section in staying:
+        target = section.info if section.flags & SHF_INFO_LINK else 0
+        if section.link in removed or target in removed:
+            raise ModuleError("proof-impossible", section=section.index, link=section.link, info=section.info)
+        if max(section.link, target) >= len(elf.sections):
+            raise ModuleError("bad-section", section=section.index, link=section.link, info=section.info)
 
 
 def _offsets(elf: Elf, staying: list[Section], sizes: dict[int, int]) -> tuple[dict[int, int], int]:
     """File offset of each section that stays, in the order in which they lie now; end of the last, aligned."""
     offsets = {0: 0}
     at = elf.header_end
-    for section in sorted(staying[1:], key=lambda s: (s.offset, s.index)):
+    for section in sorted(staying[1:], key=_FILE_ORDER):
         align = min(section.align, MAX_FILE_ALIGN) or 1
         if section.type == SHT_NOBITS:
             offsets[section.index] = -(-at // align) * align

@@ -25,10 +25,11 @@ from pkghook.ko.elf import (
     SHN_LIVEPATCH,
     SHT_GROUP,
     SHT_NOBITS,
+    SHT_NULL,
 )
 from pkghook.ko.match import Fault, Pair, fault, same_symbol, symbol_pairs, text
 from pkghook.ko.plan import DEBUG_ONLY, is_livepatch
-from pkghook.ko.reloc import check_relocation, reloc_runs
+from pkghook.ko.reloc import check_relocations, reloc_runs, reloc_shape
 from pkghook.ko.symtab import symbol_table
 
 if TYPE_CHECKING:
@@ -42,23 +43,29 @@ if TYPE_CHECKING:
 COMPARE = 1 << 22  # bytes compared at a time
 
 
-def prove(before: Elf, after: Elf, drop: Drop = DEBUG_ONLY, *, debuglink: bool = False) -> tuple[Fault, ...]:
+def prove(
+    before: Elf, after: Elf, drop: Drop = DEBUG_ONLY, *, debuglink: bool = False, stripped: bool = True
+) -> tuple[Fault, ...]:
     """Why `after` is not the same module as `before` to the kernel's loader; empty if it is.
 
     `drop` is what the step was allowed to remove beyond debug information; `debuglink` whether
-    .gnu_debuglink may have been added.  `before` must be readable (`plan` has succeeded on it);
-    whatever is wrong with `after` is a Fault, never an exception.
+    .gnu_debuglink may have been added.  With `stripped` nothing of the debug set may be left; without
+    it the question is the loader's alone, and either module may be the one with debug information.
+    `before` must be readable (`plan` has succeeded on it); whatever is wrong with `after` is a Fault,
+    never an exception.
     """
     try:
         symbol_table(after)
         found = list(header(before, after))
         if before.shape is not after.shape or before.machine != after.machine:
             return tuple(found)  # the tables of two machines cannot be compared row by row
-        pair = Pair(before, after, drop)
+        pair = Pair(before, after, drop, stripped=stripped)
         for obligation in OBLIGATIONS:
             found += obligation(pair)
+        if stripped:
+            found += residue(pair)
         if not debuglink:
-            found += _added(pair, b".gnu_debuglink")
+            found += _linked(pair)
     except ModuleError as error:
         return (broken_table(error),)
     return tuple(found)
@@ -78,6 +85,33 @@ def header(before: Elf, after: Elf) -> Iterator[Fault]:
             yield fault("header-changed", field=field, before=old, after=new)
 
 
+def tables(pair: Pair) -> Iterator[Fault]:
+    """V7: the headers of the symbol table and of the string tables are such that the loader treats them as before.
+
+    What is in the tables was checked when they were read.  kmod looks for the first two by name;
+    layout_symtab() in kernel/module/kallsyms.c places both by their alignment, and every loop over all
+    sections looks at their flags.
+    """
+    word = pair.before.shape.word
+    for which, (old, new) in enumerate(zip(_tables(pair.before), _tables(pair.after), strict=True)):
+        if which < _NAMES and old.name != new.name:
+            yield fault("table-broken", rule="table-name", section=text(old.name), after=text(new.name))
+        if (old.flags ^ new.flags) & ~_FREE_FLAGS:
+            yield fault("table-broken", rule="table-flags", section=text(old.name), before=old.flags, after=new.flags)
+        low = min(old.align, word) if which == 0 else 0
+        if which < _NAMES and not low <= new.align <= max(old.align, word):
+            yield fault("table-broken", rule="table-align", section=text(old.name), before=old.align, after=new.align)
+
+
+_NAMES = 2  # the section names come third; nobody looks at their header
+_FREE_FLAGS = SHF_INFO_LINK | 0x30  # SHF_MERGE and SHF_STRINGS: for linkers
+
+
+def _tables(elf: Elf) -> tuple[Section, Section, Section]:
+    table = symbol_table(elf)
+    return table.section, table.strtab, elf.sections[elf.names_index]
+
+
 def loaded_sections(pair: Pair) -> Iterator[Fault]:
     """V2: the allocated sections are the same, in order, to the byte."""
     yield from _partners(pair, "alloc-changed", lambda s: bool(s.flags & SHF_ALLOC))
@@ -93,23 +127,32 @@ def loaded_sections(pair: Pair) -> Iterator[Fault]:
 def other_sections(pair: Pair) -> Iterator[Fault]:
     """V3: every other section outside the debug set is there, to the byte, and none is new."""
     yield from _partners(pair, "section-changed", lambda s: not s.flags & SHF_ALLOC and s.type not in RELOCATIONS)
-    others = [(old, new) for old, new in pair.kept if not (old.flags | new.flags) & SHF_ALLOC]
+    others = [
+        (old, new)
+        for old, new in pair.kept
+        if not (old.flags | new.flags) & SHF_ALLOC and not (debugset.is_optional(old) and debugset.is_optional(new))
+    ]
     yield from _same_sections(pair, "section-changed", others)
 
 
 def _partners(pair: Pair, id: str, mine: Callable[[Section], bool]) -> Iterator[Fault]:
     for section in pair.missing:
-        if mine(section) and not debugset.is_optional(section):
+        if mine(section) and not debugset.is_optional(section) and (pair.stripped or not _is_link(section)):
             yield fault(id, section=text(section.name), lost=section.size)
     for section in pair.added:
-        if mine(section) and section.name != b".gnu_debuglink":
+        if mine(section) and not _is_link(section) and (pair.stripped or not debugset.is_optional(section)):
             yield fault(id, section=text(section.name), added=section.size)
 
 
-def _added(pair: Pair, name: bytes) -> Iterator[Fault]:
+def _is_link(section: Section) -> bool:
+    """True for what a debugger finds split debug information by."""
+    return section.name == b".gnu_debuglink" and not section.flags & SHF_ALLOC
+
+
+def _linked(pair: Pair) -> Iterator[Fault]:
     for section in pair.added:
-        if section.name == name:
-            yield fault("section-changed", section=text(name), added=section.size)
+        if _is_link(section):
+            yield fault("section-changed", section=text(section.name), added=section.size)
 
 
 def _same_sections(pair: Pair, id: str, pairs: list[tuple[Section, Section]]) -> Iterator[Fault]:
@@ -128,7 +171,7 @@ def _same_sections(pair: Pair, id: str, pairs: list[tuple[Section, Section]]) ->
 
 
 _FIELDS = ("type", "flags", "align", "entsize", "size")
-_COMPARED_ELSEWHERE = (SHT_NOBITS, SHT_GROUP, *RELOCATIONS)
+_COMPARED_ELSEWHERE = (SHT_NULL, SHT_NOBITS, SHT_GROUP, *RELOCATIONS)
 
 
 def _field(section: Section, field: str) -> int:
@@ -182,9 +225,8 @@ def relocations(pair: Pair) -> Iterator[Fault]:
     """V4 and V6: the relocations are the same, entry by entry, and none lost its symbol."""
     old = [s for s in pair.before.sections if s.type in RELOCATIONS and s.index not in pair.going]
     new = [s for s in pair.after.sections if s.type in RELOCATIONS and s.index not in pair.residue]
-    for section in new:
-        check_relocation(pair.after, section)
-    if not pair.in_order:
+    check_relocations(pair.after, new)
+    if not pair.in_order or len(old) != len(new):
         old, new, faults = _by_target(pair, old, new)
         yield from faults
     for a, b in zip(old, new, strict=True):
@@ -214,7 +256,14 @@ def _by_target(
     return olds, news, faults
 
 
+def _header_of(section: Section, target: int | None, link: int | None) -> tuple[object, ...]:
+    name, _, kind, flags, _, _, size, _, _, align, entsize = section
+    return name, kind, flags & ~SHF_INFO_LINK, size, align, entsize, target, link
+
+
 def _same_relocation_header(pair: Pair, old: Section, new: Section) -> Iterator[Fault]:
+    if _header_of(old, pair.sections.get(old.info), pair.sections.get(old.link)) == _header_of(new, new.info, new.link):
+        return
     if old.name != new.name:
         yield fault("relocation-changed", section=text(old.name), after=text(new.name))
     for field in _FIELDS:
@@ -264,28 +313,27 @@ def _same_targets(
     shift = run.shape.shift
     matched = pair.symbols
     count = len(matched.after)
+    wrong = set()
     for both in symbol_pairs(run.column, new_run.column):
         row, new_row = (both & 0xFFFFFFFF) >> shift, both >> 32 + shift
-        if new_row < count:
-            position = matched.before[row]
-            if position == matched.after[new_row] and (position or row == new_row == 0):
-                continue
-            if new_row and row and same_symbol(pair, row, new_row):
-                continue
-        yield _wrong_target(pair, group, run, new_run, both)
+        if new_row < count and matched.before[row] and matched.before[row] == matched.after[new_row]:
+            continue
+        if row == new_row == 0 or (row and 0 < new_row < count and same_symbol(pair, row, new_row)):
+            continue
+        wrong.add(both)
+    for at, (a, b) in enumerate(zip(run.column, new_run.column, strict=True)) if wrong else ():
+        if a | b << 32 in wrong:
+            wrong.remove(a | b << 32)
+            yield _retargeted(pair, group, at, a >> shift, b >> shift)
 
 
-def _wrong_target(
-    pair: Pair, group: list[tuple[Section, Section]], run: RelocRun, new_run: RelocRun, both: int
-) -> Fault:
-    columns = enumerate(zip(run.column, new_run.column, strict=True))
-    at = next(i for i, (a, b) in columns if a | b << 32 == both)
-    row, new_row = (both & 0xFFFFFFFF) >> run.shape.shift, both >> 32 + run.shape.shift
-    name = text(symbol_table(pair.before).name(row))
-    table = symbol_table(pair.after)
-    if new_row >= table.count or new_row == 0:
-        return _named(group, at, "relocation-symbol-lost", run.shape.entry, symbol=name, number=new_row)
-    return _named(group, at, "relocation-changed", run.shape.entry, symbol=name, after=text(table.name(new_row)))
+def _retargeted(pair: Pair, group: list[tuple[Section, Section]], at: int, row: int, new_row: int) -> Fault:
+    old, new = symbol_table(pair.before), symbol_table(pair.after)
+    entry = reloc_shape(pair.before, group[0][0].type).entry
+    name = text(old.name(row))
+    if new_row == 0 or new_row >= new.count:
+        return _named(group, at, "relocation-symbol-lost", entry, symbol=name, number=new_row)
+    return _named(group, at, "relocation-changed", entry, symbol=name, after=text(new.name(new_row)))
 
 
 def _first_entry(words: array[int], new_words: array[int], entry: int) -> int:
@@ -324,26 +372,25 @@ def protection(pair: Pair) -> Iterator[Fault]:
 def references(pair: Pair) -> Iterator[Fault]:
     """V9: no group or link that stayed points at what went, and no group was left empty."""
     for old, new in pair.kept:
+        if old.type in RELOCATIONS or old.type != new.type or debugset.is_optional(old):
+            continue  # V4, V3, and what is stale anyway
+        if pair.sections.get(old.link, -1) != new.link:
+            yield fault("dangling-reference", section=text(old.name), link=new.link)
         if old.type == SHT_GROUP:
             yield from _same_group(pair, old, new)
-        elif old.type not in RELOCATIONS and pair.sections.get(old.link, -1) != new.link:
-            yield fault("dangling-reference", section=text(old.name), link=new.link)
-        elif old.flags & SHF_INFO_LINK and old.type not in RELOCATIONS and pair.sections.get(old.info, -1) != new.info:
+        elif old.flags & SHF_INFO_LINK and pair.sections.get(old.info, -1) != new.info:
             yield fault("dangling-reference", section=text(old.name), info=new.info)
-    for index in pair.residue:
-        section = pair.after.sections[index]
-        if section.type in RELOCATIONS or section.type == SHT_GROUP:
-            yield fault("dangling-reference", section=text(section.name), left=section.size)
 
 
 def _same_group(pair: Pair, old: Section, new: Section) -> Iterator[Fault]:
     if pair.before.read(old)[:4] != pair.after.read(new)[:4]:
         yield fault("dangling-reference", group=old.index, field="flags")
-    if not same_symbol(pair, old.info, new.info):
-        yield fault("dangling-reference", group=old.index, signature=text(symbol_table(pair.before).name(old.info)))
-    left = debugset.group_members(pair.after, new)
-    stayed = [pair.sections.get(m) for m in debugset.group_members(pair.before, old) if m not in pair.going]
-    if list(left) != stayed:
+    counts = symbol_table(pair.before).count, symbol_table(pair.after).count
+    if old.info >= counts[0] or new.info >= counts[1] or not same_symbol(pair, old.info, new.info):
+        yield fault("dangling-reference", group=old.index, signature=new.info)
+    left = [m for m in debugset.group_members(pair.after, new) if m not in pair.residue]
+    stayed = [pair.sections.get(m, -1) for m in debugset.group_members(pair.before, old) if m not in pair.going]
+    if left != stayed:
         yield fault("dangling-reference", group=old.index, members=len(left), expected=len(stayed))
 
 
@@ -383,9 +430,12 @@ def residue(pair: Pair) -> Iterator[Fault]:
         section = pair.after.sections[index]
         if section.size and debugset.is_debug(section, pair.after.machine):
             yield fault("residue", section=text(section.name), bytes=section.size)
+        elif section.type in RELOCATIONS or section.type == SHT_GROUP:
+            yield fault("dangling-reference", section=text(section.name), left=section.size)
 
 
 OBLIGATIONS: tuple[Callable[[Pair], Iterator[Fault]], ...] = (
+    tables,
     loaded_sections,
     other_sections,
     relocations,
@@ -394,5 +444,4 @@ OBLIGATIONS: tuple[Callable[[Pair], Iterator[Fault]], ...] = (
     references,
     trailing_bytes,
     livepatch,
-    residue,
 )

@@ -14,7 +14,7 @@ from pkghook.errors import ModuleError
 from pkghook.ko.elf import EM_MIPS, RELOCATIONS, SHT_RELA, SHT_SYMTAB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from pkghook.ko.elf import Elf, Section
 
@@ -79,17 +79,19 @@ def reloc_runs(elf: Elf, wanted: Iterable[Section]) -> list[RelocRun]:
     return runs
 
 
-def check_relocation(elf: Elf, section: Section) -> None:
-    """Raises ModuleError bad-relocation unless the section has entries, a target and the symbol table."""
-    shape = reloc_shape(elf, section.type)
-    count = len(elf.sections)
-    if section.entsize != shape.entry * 4 or section.size % section.entsize:
-        raise ModuleError("bad-relocation", section=section.index, entry_size=section.entsize, bytes=section.size)
-    target = elf.sections[section.info] if 0 < section.info < count else None
-    if target is None or target.type in RELOCATIONS:
-        raise ModuleError("bad-relocation", section=section.index, target=section.info)
-    if not 0 < section.link < count or elf.sections[section.link].type != SHT_SYMTAB:
-        raise ModuleError("bad-relocation", section=section.index, link=section.link)
+def check_relocations(elf: Elf, sections: Sequence[Section]) -> None:
+    """Raises ModuleError bad-relocation unless each section has entries, a target and the symbol table."""
+    every, count = elf.sections, len(elf.sections)
+    sizes = {kind: reloc_shape(elf, kind).entry * 4 for kind in RELOCATIONS}
+    for section in sections:
+        entry = sizes[section.type]
+        if section.entsize != entry or section.size % entry:
+            raise ModuleError("bad-relocation", section=section.index, entry_size=section.entsize, bytes=section.size)
+        info, link = section.info, section.link
+        if not 0 < info < count or every[info].type in RELOCATIONS:
+            raise ModuleError("bad-relocation", section=section.index, target=info)
+        if not 0 < link < count or every[link].type != SHT_SYMTAB:
+            raise ModuleError("bad-relocation", section=section.index, link=link)
 
 
 _BY_OFFSET = itemgetter(5, 1)  # offset, index
@@ -101,7 +103,8 @@ def _read(elf: Elf, sections: list[Section]) -> RelocRun:
     found = elf.cache.get((start, size))
     if found is None:
         shape = reloc_shape(elf, sections[0].type)
-        words = array("I", elf.image.read(start, size))
+        words = array("I")
+        words.frombytes(elf.image.read(start, size))
         column = words[shape.word :: shape.entry]
         if shape.foreign:
             column.byteswap()

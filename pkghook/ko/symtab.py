@@ -18,7 +18,7 @@ from pkghook.errors import ModuleError
 from pkghook.ko.elf import SHN_ABS, SHN_COMMON, SHN_LIVEPATCH, SHN_XINDEX, SHT_STRTAB, SHT_SYMTAB, SHT_SYMTAB_SHNDX
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pkghook.ko.elf import Elf, Section
 
@@ -27,6 +27,7 @@ STT_NOTYPE, STT_SECTION, STT_FILE = 0, 3, 4
 SPECIAL = frozenset({SHN_ABS, SHN_COMMON, SHN_LIVEPATCH})
 # simplify_symbols() in kernel/module/main.c indexes the section headers with every other number.
 
+LOW = 256  # section numbers that one byte can hold
 CHUNK = 1 << 16  # symbols read at a time
 SECTION_KIND = re.compile(rb"[\x03\x13\x23]")  # st_info of STT_SECTION: local, global, weak
 FILE_KIND = re.compile(rb"[\x04\x14\x24]")
@@ -49,7 +50,10 @@ class Symbol(NamedTuple):
 class SymbolTable:
     """The columns of one symbol table; `strings` is its string table's contents."""
 
-    __slots__ = ("count", "image", "info", "names", "raw", "section", "sections_used", "shape", "shndx", "strings", "strtab")
+    __slots__ = (
+        "count", "image", "info", "low", "names", "raw", "section", "sections_used", "shape", "shndx",
+        "strings", "strtab",
+    )  # fmt: skip
 
     def __init__(self, elf: Elf, section: Section, strtab: Section) -> None:
         # Not the Elf itself: it holds this table, and what holds each other lives on until the collector comes.
@@ -59,7 +63,7 @@ class SymbolTable:
         self.count = section.size // elf.shape.symbol_size
         self.strings = elf.read(strtab)
         self.raw = elf.read(section) if self.count <= CHUNK else b""
-        self.info, self.shndx, self.names = _columns(self)
+        self.info, self.low, self.shndx, self.names = _columns(self)
         self.sections_used = frozenset(self.shndx)
 
     def rows(self, start: int, end: int) -> bytes:
@@ -84,6 +88,21 @@ class SymbolTable:
         size = int.from_bytes(raw[at + shape.word : at + 2 * shape.word], order)  # type: ignore[arg-type]
         other = raw[shape.symbol_info + 1]
         return Symbol(self.name(row), self.info[row], other, self.shndx[row], value, size)
+
+    def of_kind(self, kind: re.Pattern[bytes]) -> list[int]:
+        """The rows whose st_info, one byte, matches."""
+        return [match.start() for match in kind.finditer(self.info)]
+
+    def defined_in(self, sections: Iterable[int]) -> list[int]:
+        """The rows defined in any of these sections, sorted."""
+        used = self.sections_used.intersection(sections)
+        if not used:
+            return []
+        # Nearly always these are section symbols, and those few are found without looking at every row.
+        rows = [row for row in self.of_kind(SECTION_KIND) if self.shndx[row] in used]
+        if max(used) < LOW and len(rows) == self.count - len(self.low.translate(None, bytes(used))):
+            return rows
+        return [row for row, index in enumerate(self.shndx) if index in used]
 
     def chunks(self) -> Iterator[Run]:
         """The whole table cut into runs of at most CHUNK rows."""
@@ -157,23 +176,26 @@ def _has_local(table: SymbolTable) -> bool:
     return re.compile(rb"[\x00-\x0f]").search(table.info, table.section.info) is not None
 
 
-def _columns(table: SymbolTable) -> tuple[bytes, array[int], array[int]]:
+def _columns(table: SymbolTable) -> tuple[bytes, bytes, array[int], array[int]]:
     shape = table.shape
-    size, at_info, at_shndx = shape.symbol_size, shape.symbol_info, shape.symbol_shndx // 2
-    parts: list[bytes] = []
+    size, at_info, at_shndx = shape.symbol_size, shape.symbol_info, shape.symbol_shndx
+    at_low = at_shndx + (shape.order == ">")
+    info: list[bytes] = []
+    low: list[bytes] = []
     shndx, names = array("H"), array("I")
     for start, end in table.chunks():
         raw = table.rows(start, end)
-        parts.append(raw[at_info::size])
-        shndx += array("H", raw)[at_shndx :: size // 2]
+        info.append(raw[at_info::size])
+        low.append(raw[at_low::size])
+        shndx += array("H", raw)[at_shndx // 2 :: size // 2]
         names += array("I", raw)[:: size // 4]
     if shape.foreign:
         shndx.byteswap()
         names.byteswap()
-    return (parts[0] if len(parts) == 1 else b"".join(parts)), shndx, names
+    return b"".join(info), b"".join(low), shndx, names
 
 
-def gaps(count: int, dropped: list[int], first: int = 0) -> list[Run]:
+def gaps(count: int, dropped: Iterable[int], first: int = 0) -> list[Run]:
     """The runs of first..count that remain when the sorted row numbers `dropped` go."""
     runs: list[Run] = []
     for row in dropped:

@@ -29,8 +29,9 @@ SET_ID = stat.S_ISUID | stat.S_ISGID
 
 
 class Kept(NamedTuple):
-    """What could not be kept, in a fixed order."""
+    """The new file as it is now, and what could not be kept, in a fixed order."""
 
+    stat: os.stat_result
     lost: tuple[str, ...] = ()  # "owner", "group", "mode", "mtime" or the name of an attribute
     error: str = ""  # the system's reason for the first of them
     voided: tuple[str, ...] = ()  # those of `VOUCHERS` that the original had
@@ -84,7 +85,7 @@ def _compare(want: os.stat_result, now: os.stat_result, refusals: _Refusals, voi
     }
     differ = [what for what, (one, other) in pairs.items() if one != other]
     lost = (*differ, *(what for what in refusals.lost if what not in pairs))
-    return Kept(lost, (refusals.error or "no effect") if lost else "", voided)
+    return Kept(now, lost, (refusals.error or "no effect") if lost else "", voided)
 
 
 def _keep_attributes(old: int, new: int, refusals: _Refusals) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def _prepare(source: Source, scratch: Scratch, names: tuple[_Name, ...], *, fsyn
     if fsync:
         os.fsync(scratch.fd)
     # A tool that ran on the scratch path may have put another file there than the one that was verified.
-    if not os.path.samestat(os.fstat(scratch.fd), _look(scratch.dirfd, scratch.name)):
+    if not os.path.samestat(kept.stat, _look(scratch.dirfd, scratch.name)):
         raise ModuleError("cannot-write", error="the scratch file was replaced by another")
     return kept
 

@@ -50,6 +50,7 @@ class Tree:
         self._dirs = Dirs(self._root)
         self._layout = layout.find(self._dirs, self._path)
         self._base = os.dup(self._dirs.get(self._layout.base))
+        self._device = os.fstat(self._base).st_dev
         self._dirs.close()
         # Known to all workers, so that the parent finds the directories of those that were killed.
         self._token = os.urandom(TOKEN_BYTES).hex()
@@ -68,8 +69,8 @@ class Tree:
             walk = walker.run()
         finally:
             dirs.close()
-        here = os.fstat(self._base).st_dev
-        self._elsewhere = {path for device, paths in walker.devices().items() if device != here for path in paths}
+        elsewhere = [paths for device, paths in walker.devices().items() if device != self._device]
+        self._elsewhere = set().union(*elsewhere)
         ours = f"{private.PREFIX}{self._token}-"
         return walk._replace(leftovers=tuple(p for p in walk.leftovers if not split(p)[1].startswith(ours)))
 
@@ -227,7 +228,7 @@ class Tree:
         device = os.fstat(dirfd).st_dev
         if device not in homes:
             # rename(2) does not cross file systems.
-            if device == os.fstat(self._base).st_dev:
+            if device == self._device:
                 parent, path = self._base, self._layout.base
             else:
                 parent, path = dirfd, self._dirs.path_of(dirfd)

@@ -103,6 +103,7 @@ def test_another_module_is_for_the_verifier(room: Room, tmp_path: Path) -> None:
         ("leaves a child behind", "exit status 0, but something that it started still runs"),
         ("is killed", "killed by SIGSEGV"),
         ("is killed with words", "killed by SIGKILL: objcopy: out of memory"),
+        ("is killed by an odd signal", "killed by signal 40"),
         ("floods stderr", "exit status 0: a line of no use (at least 3855 more lines)"),
     ],
 )

@@ -38,6 +38,7 @@ LIES = {
     "leaves a child behind": 'cat "$in" > "$out"; sleep 20 & exit 0',
     "is killed": 'cat "$in" > "$out"; kill -SEGV $$',
     "is killed with words": 'echo "$0: out of memory" >&2; kill -KILL $$',
+    "is killed by an odd signal": "kill -40 $$",
     "floods stderr": 'cat "$in" > "$out"; yes "a line of no use" | head -c 5000000 >&2',
     "floods stdout": 'cat "$in" > "$out"; head -c 5000000 /dev/zero',
 }

@@ -57,6 +57,12 @@ def test_patterns(pattern: str, names: set[bytes]) -> None:
     assert matching(pattern) == names
 
 
+def test_a_set_of_no_byte_matches_nothing() -> None:
+    nothing = globs.parse(b"a[!\x01-\xff]")
+    assert not globs.regex([nothing]).fullmatch(b"ab")
+    assert not globs.share_a_name([nothing], [globs.parse(b"*")], [])
+
+
 def test_an_exception_wins_wherever_it_stands() -> None:
     assert matching("!__crc_f*", "__crc_*") == matching("__crc_*", "!__crc_f*") == {b"__crc_"}
 

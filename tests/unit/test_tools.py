@@ -67,6 +67,9 @@ def test_newest_of_the_numbered_names(tmp_path: Path) -> None:
         script(tmp_path, name)
     (tmp_path / "llvm-strip-21").mkdir()
     assert found(tmp_path, "llvm-strip", X86_64) == "llvm-strip-19"
+    tool = Tools(path=f"{tmp_path}/none:{tmp_path}").find(STEPS["llvm-strip"], X86_64)
+    assert tool is not None
+    assert tool.version == "llvm-strip-19 1.0"
     script(tmp_path, "llvm-strip")
     assert found(tmp_path, "llvm-strip", X86_64) == "llvm-strip"
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
+import signal
 import socket
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -307,6 +310,30 @@ def test_child_that_outlives_its_parent(root: Path, tree: Tree, drops: bool) -> 
         os.close(fd)
     os.waitpid(pid, 0)
     assert not busy(root)
+
+
+def test_killed_run_gives_the_lock_back(root: Path) -> None:
+    ready, tell = os.pipe()
+    pid = os.fork()
+    if not pid:
+        Tree(str(root)).lock()
+        os.write(tell, b".")
+        signal.pause()
+    os.read(ready, 1)
+    os.close(ready)
+    os.close(tell)
+    assert busy(root)
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert not busy(root)
+
+
+def test_file_system_that_cannot_lock(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(fd: int, operation: int) -> None:
+        raise OSError(errno.EBADF, f"{fd} {operation}")  # NFS, of a directory
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    tree.lock()
 
 
 def test_unlock_without_lock(tree: Tree) -> None:

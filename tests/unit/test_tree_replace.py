@@ -176,6 +176,30 @@ def test_access_list_of_the_base_directory_is_not_inherited(tree: Tree, root: Pa
     assert (root / MODULE).stat().st_mode == before.st_mode
 
 
+@pytest.mark.parametrize(("number", "kept"), [(errno.ENOTSUP, True), (errno.EIO, False)])
+def test_attributes_that_cannot_be_listed(
+    tree: Tree, root: Path, monkeypatch: pytest.MonkeyPatch, number: int, *, kept: bool
+) -> None:
+    def listxattr(fd: int) -> list[str]:
+        raise OSError(number, os.strerror(number), fd)
+
+    monkeypatch.setattr(os, "listxattr", listxattr)
+    if kept:  # a file system without attributes has none to lose
+        assert replaced(tree, only(tree)) == ()
+    else:
+        assert Work(tree).refused().evidence == {"error": "Input/output error"}
+        assert (root / MODULE).read_bytes() == OLD
+
+
+def test_file_system_that_has_no_modes(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fchmod(fd: int, mode: int) -> None:
+        assert (os.fstat(fd).st_size, mode) == (len(NEW), 0o644)
+
+    monkeypatch.setattr(os, "fchmod", fchmod)
+    (finding,) = replaced(tree, only(tree))
+    assert (finding.id, finding.evidence) == ("metadata-not-kept", (("lost", "mode"), ("error", "no effect")))
+
+
 def test_what_an_ordinary_user_cannot_keep(root: Path) -> None:
     need_root()
     label(root / MODULE, "security.other", b"x")
@@ -377,6 +401,10 @@ def test_evidence_of_a_change(tree: Tree, root: Path) -> None:
     work = Work(tree)
     another(root / MODULE)
     assert work.refused().evidence == {"what": "another file"}
+    work = Work(tree)
+    time.sleep(0.02)
+    (root / MODULE).chmod(0o600)
+    assert work.refused().evidence == {"what": "contents or metadata"}
 
 
 @pytest.mark.parametrize("component", ["lib", "lib/modules", VERSION, f"{VERSION}/kernel"])
