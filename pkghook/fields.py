@@ -273,7 +273,7 @@ class Fields:
         if type(value) is not kind:
             self.wrong(name, f"{shown(value)} where {_KINDS[kind]} is needed")
             return kind()
-        if isinstance(value, str) and not value.isascii() and not _is_text(value):
+        if isinstance(value, str) and not value.isascii() and not is_text(value):
             self.wrong(name, f"{shown(value)} is not Unicode text")
             return kind()
         return value
@@ -285,7 +285,7 @@ class Fields:
         return value
 
 
-def _is_text(value: str) -> bool:
+def is_text(value: str) -> bool:
     """Whether `value` can be printed and be a file name: it has no surrogates but those of `surrogateescape`."""
     try:
         value.encode("utf-8", "surrogateescape")

@@ -1,0 +1,1 @@
+"""Tests of pkghook; CONTRIBUTING.md has the table of directories."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_left
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from pkghook.ko.debugset import group_members
@@ -17,7 +16,7 @@ from pkghook.ko.reloc import renumbered
 from pkghook.ko.symtab import symbol_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from pkghook.ko.elf import Elf, Section
     from pkghook.ko.plan import Plan
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     Piece = bytes | array[int]
 
 COPY = 1 << 20  # bytes copied at a time
-_FILE_ORDER = itemgetter(5, 1)  # offset, index
 
 
 def render(elf: Elf, plan: Plan) -> Iterator[Piece]:
@@ -51,7 +49,7 @@ def _groups(elf: Elf, plan: Plan) -> Iterator[list[Section]]:
     group: list[Section] = []
     alone, offsets, numbers = plan.sizes, plan.offsets, plan.numbers
     kind = distance = -1  # of the group: type if relocations, and how far it moves
-    for section in sorted(elf.sections[1:], key=_FILE_ORDER):
+    for section in elf.in_file:
         index = section.index
         if section.type == SHT_NOBITS:
             continue
@@ -99,15 +97,9 @@ def _relocations(plan: Plan, group: list[Section]) -> Piece:
     start, end = group[0].offset, group[-1].end
     for run in plan.relocations:
         if run.offset <= start and end <= run.offset + run.size:
-            out = renumbered(run, _numbers(run.symbols(), plan))
+            out = renumbered(run, plan.rows)
             return out if run.size == end - start else out[(start - run.offset) // 4 : (end - run.offset) // 4]
     return b""  # only empty sections
-
-
-def _numbers(rows: Iterable[int], plan: Plan) -> dict[int, int]:
-    """The number after of each symbol number before."""
-    dropped = plan.dropped
-    return {row: row - bisect_left(dropped, row) for row in rows}
 
 
 def _symbols(elf: Elf, plan: Plan) -> Iterator[Piece]:

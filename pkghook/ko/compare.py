@@ -1,4 +1,4 @@
-"""Is a module still what its recorded facts say? The proof obligations, digest against digest.
+"""Is a module still what was recorded of it? The proof obligations, digest against digest.
 
 The finding ids are those of the direct verifier, `prove`.  Two more things may differ than there: the
 bytes of .note.gnu.build-id, which debugedit writes anew, and a new .gnu_debuglink.  Debug information
@@ -10,24 +10,30 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pkghook.findings import Finding, Severity, make
 from pkghook.ko.elf import SHF_EXECINSTR, SHF_INFO_LINK, SHF_WRITE, SHT_NOTE
 from pkghook.ko.match import Fault, fault, text
+from pkghook.ko.record import identity
+from pkghook.model import Proof
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pkghook.ko.facts import Facts, Part, Relocs, Symbols
+    from pkghook.ko.record import Record
 
 _FIELDS = ("type", "flags", "align", "entsize", "size")
 _FREE_FLAGS = SHF_INFO_LINK | 0x30  # of a table: also SHF_MERGE and SHF_STRINGS, which are for linkers
 _CLASS32 = "01"  # of e_ident, as hex
+TOLD = 3  # faults of one kind that are told of one module
 _WX = SHF_WRITE | SHF_EXECINSTR
 
 
 def compare(recorded: Facts, now: Facts) -> tuple[Fault, ...]:
     """Why the module of the facts `now` is not the recorded one to the kernel's loader; empty if it is.
 
-    The signature is no part of this: see `record.judge_recorded`.
+    The signature is no part of this: see `judge_recorded`.
     """
     found = list(header(recorded, now))
     if not found:
@@ -217,3 +223,50 @@ OBLIGATIONS: Sequence[Callable[[Facts, Facts], Iterator[Fault]]] = (
     trailing_bytes,
     livepatch,
 )
+
+
+# --- one module of a tree --------------------------------------------------------------------------------------------
+
+
+def judge_recorded(
+    record: Record, path: str, status: os.stat_result, now: Callable[[], Facts]
+) -> tuple[Proof, tuple[Finding, ...]]:
+    """Is the module at `path` the recorded one? RECORDED if it is; else NONE, with what was lost as findings.
+
+    `status` is that of the open file; `now` works out its facts, and is not called for a file that nobody
+    touched.  A signature that was lost, or that no longer fits, is an error; another one is told.  Raises
+    what `now` raises.
+    """
+    recorded = record.find(path)
+    if recorded is None:
+        return Proof.NONE, (make("record-missing", path),)
+    if recorded.identity and recorded.identity == identity(status):
+        return Proof.RECORDED, ()
+    facts = now()
+    faults = compare(recorded.facts, facts)
+    findings = (*_told(path, faults), *_signature(path, recorded.facts, facts, changed=bool(faults)))
+    broken = any(finding.severity is Severity.ERROR for finding in findings)
+    return Proof.NONE if broken else Proof.RECORDED, findings
+
+
+def _told(path: str, faults: Iterable[Fault]) -> Iterator[Finding]:
+    """Faults as findings: of each kind the first ones, and how many more there are."""
+    kinds: dict[str, list[Fault]] = {}
+    for each in faults:
+        kinds.setdefault(each.id, []).append(each)
+    for id, same in kinds.items():
+        more = {"more": len(same) - TOLD} if len(same) > TOLD else {}
+        for at, each in enumerate(same[:TOLD], 1):
+            yield make(id, path, **dict(each.evidence), **(more if at == TOLD else {}))
+
+
+def _signature(path: str, recorded: Facts, now: Facts, *, changed: bool) -> Iterator[Finding]:
+    """What became of the signature. A new one where there was none is what a build does."""
+    if not recorded.signature:
+        return
+    if not now.signature:
+        yield make("signature-lost", path, bytes=recorded.signature)
+    elif recorded.signature_digest != now.signature_digest:
+        yield make("signature-differs", path, before=recorded.signature_digest[:16], after=now.signature_digest[:16])
+    elif changed or recorded.size != now.size:
+        yield make("signature-stale", path, signed=recorded.size, bytes=now.size)

@@ -10,12 +10,16 @@ elf_validity_cache_secstrings() in kernel/module/main.c.
 from __future__ import annotations
 
 import sys
+from functools import partial
+from operator import add, itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import ModuleError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from pkghook.ko.file import Image
 
 SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA = 0, 1, 2, 3, 4
@@ -78,6 +82,9 @@ _SHAPES = {
 }
 
 
+_BY_OFFSET = itemgetter(5, 1)  # offset, index
+
+
 class Elf:
     """A parsed module: header fields and sections, with the image they came from."""
 
@@ -93,7 +100,7 @@ class Elf:
         (self.type, self.machine, self.version, self.entry, _, self.shoff, self.flags, self.ehsize) = fields[:8]
         self.names_index = fields[12]
         self.sections: list[Section] = []
-        self.name_offsets: list[int] = []  # of each section's name in the name table
+        self.name_offsets: Sequence[int] = ()  # of each section's name in the name table
         # What `symtab` and `reloc` have read once; both sides of a proof ask more than once.
         self.cache: dict[object, object] = {}
 
@@ -119,6 +126,14 @@ class Elf:
         if found is None:
             last = max([s.offset + s.size for s in self.sections if s.type != SHT_NOBITS])
             found = self.cache["end"] = max(self.table_end, last)
+        return found  # type: ignore[return-value]
+
+    @property
+    def in_file(self) -> list[Section]:
+        """The sections but section 0 in the order in which they lie in the file."""
+        found = self.cache.get("in_file")
+        if found is None:
+            found = self.cache["in_file"] = sorted(self.sections[1:], key=_BY_OFFSET)
         return found  # type: ignore[return-value]
 
     def read(self, section: Section) -> bytes:
@@ -178,18 +193,21 @@ def _read_sections(elf: Elf, count: int) -> None:
     section = elf.shape.section
     rows = list(section.iter_unpack(elf.image.read(elf.shoff, count * section.size)))
     names = _name_table(elf, rows[elf.names_index])
-    limit, find, make, add = elf.image.size, names.find, tuple.__new__, elf.sections.append
-    for index, row in enumerate(rows):
-        start = row[0]
-        end = find(b"\0", start)
-        # The file bounds of NULL and NOBITS do not matter: neither has contents.
-        if end < 0 or (row[4] + row[5] > limit and row[1] not in (SHT_NULL, SHT_NOBITS)) or row[8] & (row[8] - 1):
-            _reject(elf, index, row, len(names), ended=end >= 0)
-        add(make(Section, (names[start:end], index, *row[1:])))
-    elf.name_offsets = [row[0] for row in rows]
+    columns = list(zip(*rows, strict=True))
+    starts, offsets, sizes, aligns = columns[0], columns[4], columns[5], columns[8]
+    find, limit = names.find, elf.image.size
+    # All at once first; which section it is matters only if one is bad.
+    if max(starts) >= len(names) or max(map(add, offsets, sizes)) > limit or any([a & (a - 1) for a in set(aligns)]):
+        _reject_bad(elf, rows, len(names))
+    texts = [names[start : find(b"\0", start)] for start in starts]
+    elf.sections = list(map(_SECTION, zip(texts, range(count), *columns[1:], strict=True)))
+    elf.name_offsets = starts
     null = elf.sections[0]
     if null.type or null.size or null.addr:
         raise ModuleError("section-rule", section=0, type=null.type, size=null.size, addr=null.addr)
+
+
+_SECTION: Callable[[tuple[object, ...]], Section] = partial(tuple.__new__, Section)  # type: ignore[assignment]
 
 
 def _name_table(elf: Elf, row: tuple[int, ...]) -> bytes:
@@ -204,14 +222,12 @@ def _name_table(elf: Elf, row: tuple[int, ...]) -> bytes:
     return names
 
 
-def _reject(elf: Elf, index: int, row: tuple[int, ...], names: int, *, ended: bool) -> None:
-    if not ended:
-        raise ModuleError("bad-string-table", section=index, name_offset=row[0], table_size=names)
-    if row[8] & (row[8] - 1):
-        raise ModuleError("bad-section", section=index, alignment=row[8])
-    raise ModuleError("section-outside-file", section=index, offset=row[4], bytes=row[5], size=elf.image.size)
-
-
-def is_alloc(section: Section) -> bool:
-    """True if the kernel copies the section into module memory (SHF_ALLOC)."""
-    return bool(section.flags & SHF_ALLOC)
+def _reject_bad(elf: Elf, rows: list[tuple[int, ...]], names: int) -> None:
+    """Raises for the first bad section header. The file bounds of NULL and NOBITS do not matter: neither has contents."""
+    for index, row in enumerate(rows):
+        if row[0] >= names:
+            raise ModuleError("bad-string-table", section=index, name_offset=row[0], table_size=names)
+        if row[8] & (row[8] - 1):
+            raise ModuleError("bad-section", section=index, alignment=row[8])
+        if row[4] + row[5] > elf.image.size and row[1] not in (SHT_NULL, SHT_NOBITS):
+            raise ModuleError("section-outside-file", section=index, offset=row[4], bytes=row[5], size=elf.image.size)

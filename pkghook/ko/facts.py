@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 DIGEST = 16  # bytes; what is guarded against is tools that go wrong, not somebody who looks for collisions
 STREAM = 1 << 22  # bytes hashed at a time
-NAMES_LIMIT = 1 << 19  # bytes of symbol names kept to name what was lost
+NAMES_LIMIT = 1 << 20  # bytes of symbol names kept to name what was lost
 _LABELS = (b".L", b"$")
 NAME_BLOCK = 1 << 14  # a string without end over this many bytes is no symbol's name
 

@@ -6,6 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from pkghook.ko.elf import SHF_ALLOC, SHT_NOBITS, SHT_NOTE
+from pkghook.ko.file import BytesImage
 from pkghook.ko.match import Fault, fault
 from pkghook.ko.plan import saved_at_least
 from pkghook.ko.symtab import symbol_table
@@ -65,8 +66,13 @@ def kept_digest(elf: Elf) -> str:
     Equal before and after by V2, so it tells which module the bytes before were.
     """
     digest = hashlib.sha256()
+    data = elf.image.data if isinstance(elf.image, BytesImage) else None
+    view = memoryview(data) if data is not None else None
     for section in elf.sections:
         if section.flags & SHF_ALLOC and section.size and section.type != SHT_NOBITS:
+            if view is not None:
+                digest.update(view[section.offset : section.offset + section.size])
+                continue
             for part in _parts(elf, section):
                 digest.update(part)
     return digest.hexdigest()

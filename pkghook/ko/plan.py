@@ -7,8 +7,7 @@ and only rendered there.  Nothing of the debug sections is read.
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
-from operator import itemgetter
+from bisect import bisect_left, bisect_right, insort
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import ModuleError
@@ -36,7 +35,7 @@ if TYPE_CHECKING:
     from pkghook.ko.symtab import Run, SymbolTable
 
 _LABEL_KIND = re.compile(rb"\x00")  # st_info of a local symbol without type
-_FILE_ORDER = itemgetter(5, 1)  # offset, index
+_NO_CONTENTS = (SHT_NOBITS, SHT_NULL)
 MAX_FILE_ALIGN = 1 << 16  # the loader lays sections out anew; a larger alignment would only pad the file
 
 
@@ -73,6 +72,7 @@ class Plan(NamedTuple):
     listed: tuple[int, ...]  # of these the ones that a symbol list named
     labels: int  # how many of these are labels
     kept: tuple[Run, ...]  # runs of symbols that stay, row 0 included
+    rows: dict[int, int]  # of each symbol that something refers to: its number after
     strings: Cut  # of the symbol names
     names: Cut  # of the section names
     numbers: dict[int, int]  # section index before -> after
@@ -97,8 +97,10 @@ def plan(elf: Elf, drop: Drop = DEBUG_ONLY) -> Plan:
     referenced = _referenced(elf, removed, runs)
     livepatch = is_livepatch(elf)
     dropped, listed, labels = _dropped(table, removed, referenced, drop, livepatch=livepatch)
-    strings = cut(table.strings, table.names, dropped)
-    return _layout(elf, removed, dropped, listed, labels, strings, runs, livepatch=livepatch)
+    # A table that serves both kinds of names (LLVM writes such) stays whole.
+    shared = elf.names_index == table.strtab.index
+    strings = _uncut(table.strings) if shared else cut(table.strings, table.names, dropped)
+    return _layout(elf, removed, dropped, listed, labels, strings, runs, referenced, livepatch=livepatch)
 
 
 def is_livepatch(elf: Elf) -> bool:
@@ -109,17 +111,16 @@ def is_livepatch(elf: Elf) -> bool:
     found = elf.cache.get("livepatch")
     if found is None:
         found = elf.cache["livepatch"] = (
-            any(s.flags & SHF_RELA_LIVEPATCH for s in elf.sections)
-            or SHN_LIVEPATCH in symbol_table(elf).sections_used
-            or any(b"\0livepatch=" in b"\0" + elf.read(s) for s in elf.sections if s.name == b".modinfo")
+            SHN_LIVEPATCH in symbol_table(elf).sections_used
+            or bool([s for s in elf.sections if s.flags & SHF_RELA_LIVEPATCH])
+            or any([b"\0livepatch=" in b"\0" + elf.read(s) for s in elf.sections if s.name == b".modinfo"])
         )
     return bool(found)
 
 
 def _check_overlap(elf: Elf) -> None:
-    sized = [(s.offset, s.offset + s.size) for s in elf.sections if s.size and s.type not in (SHT_NOBITS, SHT_NULL)]
-    sized.append((elf.shoff, elf.table_end))
-    sized.sort()
+    sized = [(s.offset, s.offset + s.size) for s in elf.in_file if s.size and s.type not in _NO_CONTENTS]
+    insort(sized, (elf.shoff, elf.table_end))
     last = elf.header_end
     for start, end in sized:
         if start < last:
@@ -152,7 +153,7 @@ def _referenced(elf: Elf, removed: frozenset[int], runs: list[RelocRun]) -> set[
     found: set[int] = set()
     for run in runs:
         found.update(run.symbols())
-    found.update(s.info for s in elf.sections if s.type == SHT_GROUP and s.index not in removed)
+    found.update([s.info for s in elf.sections if s.type == SHT_GROUP and s.index not in removed])
     return found
 
 
@@ -211,12 +212,16 @@ def cut(strings: bytes, offsets: Sequence[int], dropped: Collection[int]) -> Cut
     """
     blocks = sorted({strings.rfind(b"\0", 0, offsets[row]) + 1 for row in dropped if offsets[row]})
     if not blocks:
-        return Cut(((0, len(strings)),), (), (0,), len(strings))
+        return _uncut(strings)
     marks = bytearray(len(strings))
     for start, end in gaps(len(offsets), dropped):
         for offset in offsets[start:end]:
             marks[offset] = 1
     return _cut_blocks(strings, marks, blocks)
+
+
+def _uncut(strings: bytes) -> Cut:
+    return Cut(((0, len(strings)),), (), (0,), len(strings))
 
 
 def _cut_blocks(strings: bytes, marks: bytearray, blocks: list[int]) -> Cut:
@@ -249,6 +254,7 @@ def _layout(
     labels: int,
     strings: Cut,
     runs: list[RelocRun],
+    referenced: set[int],
     *,
     livepatch: bool,
 ) -> Plan:
@@ -263,7 +269,7 @@ def _layout(
     _check_references(elf, staying, removed)
     for section in [s for s in staying if s.type == SHT_GROUP]:
         sizes[section.index] = 4 + 4 * sum(m not in removed for m in debugset.group_members(elf, section))
-    offsets, shoff = _offsets(elf, staying, sizes)
+    offsets, shoff = _offsets(elf, removed, sizes)
     return Plan(
         unstripped=debugset.is_unstripped(elf),
         removed=removed,
@@ -271,6 +277,7 @@ def _layout(
         listed=tuple(listed),
         labels=labels,
         kept=tuple(gaps(table.count, dropped)),
+        rows={row: row - bisect_left(dropped, row) for row in referenced},
         strings=strings,
         names=names,
         numbers={section.index: number for number, section in enumerate(staying)},
@@ -287,7 +294,7 @@ def _cut_names(elf: Elf, removed: frozenset[int]) -> Cut:
     names = elf.sections[elf.names_index]
     strings = elf.read(names)
     if elf.names_index == symbol_table(elf).strtab.index:
-        raise ModuleError("bad-string-table", table="section names", shared_with="symbol names")
+        return _uncut(strings)
     return cut(strings, elf.name_offsets, sorted(removed))
 
 
@@ -305,11 +312,13 @@ def _check_references(elf: Elf, staying: list[Section], removed: frozenset[int])
             raise ModuleError("bad-section", section=section.index, link=section.link, info=section.info)
 
 
-def _offsets(elf: Elf, staying: list[Section], sizes: dict[int, int]) -> tuple[dict[int, int], int]:
+def _offsets(elf: Elf, removed: frozenset[int], sizes: dict[int, int]) -> tuple[dict[int, int], int]:
     """File offset of each section that stays, in the order in which they lie now; end of the last, aligned."""
     offsets = {0: 0}
     at = elf.header_end
-    for section in sorted(staying[1:], key=_FILE_ORDER):
+    for section in elf.in_file:
+        if section.index in removed:
+            continue
         align = min(section.align, MAX_FILE_ALIGN) or 1
         if section.type == SHT_NOBITS:
             offsets[section.index] = -(-at // align) * align
@@ -322,4 +331,4 @@ def _offsets(elf: Elf, staying: list[Section], sizes: dict[int, int]) -> tuple[d
 
 def saved_at_least(elf: Elf, found: Plan) -> int:
     """Bytes of the removed sections alone: what any step must save. A hard lower bound (V12)."""
-    return sum(s.size for s in elf.sections if s.index in found.removed and s.type not in (SHT_NOBITS, SHT_NULL))
+    return sum(s.size for s in elf.sections if s.index in found.removed and s.type not in _NO_CONTENTS)

@@ -16,25 +16,26 @@ the one gap, so a file that was changed moments before it was recorded is record
 
 from __future__ import annotations
 
+import gc
+from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 from pkghook import __version__, fields
-from pkghook.findings import Finding, Severity, make
-from pkghook.ko.compare import compare
+from pkghook.findings import Finding, make
 from pkghook.ko.facts import Facts, Group, Header, KlpSection, Part, Relocs, Symbols, Table
-from pkghook.model import SUFFIXES, Compression, Proof
+from pkghook.model import SUFFIXES, Compression
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Sequence
 
     from pkghook.fields import Fields
-    from pkghook.ko.match import Fault
 
 FORMAT = "pkghook record"
 VERSION = 1
+IDENTITY = 4  # numbers
 RACY = 2_000_000_000  # nanoseconds: the coarsest times that a file system keeps
-TOLD = 3  # faults of one kind that are told of one module
 
 Identity = tuple[int, ...]  # size, mtime and ctime in nanoseconds, inode; empty where it would prove nothing
 Row = Header | Symbols | Table | Part | Relocs | Group | KlpSection
@@ -88,53 +89,6 @@ class Record:
         return tuple(make("record-unmatched", entry.path) for entry in gone)
 
 
-# --- judging ---------------------------------------------------------------------------------------------------------
-
-
-def judge_recorded(
-    record: Record, path: str, status: os.stat_result, now: Callable[[], Facts]
-) -> tuple[Proof, tuple[Finding, ...]]:
-    """Is the module at `path` the recorded one? RECORDED if it is; else NONE, with what was lost as findings.
-
-    `status` is that of the open file; `now` works out its facts, and is not called for a file that nobody
-    touched.  A signature that was lost, or that no longer fits, is an error; another one is told.  Raises
-    what `now` raises.
-    """
-    recorded = record.find(path)
-    if recorded is None:
-        return Proof.NONE, (make("record-missing", path),)
-    if recorded.identity and recorded.identity == identity(status):
-        return Proof.RECORDED, ()
-    facts = now()
-    faults = compare(recorded.facts, facts)
-    findings = (*_told(path, faults), *_signature(path, recorded.facts, facts, changed=bool(faults)))
-    broken = any(finding.severity is Severity.ERROR for finding in findings)
-    return Proof.NONE if broken else Proof.RECORDED, findings
-
-
-def _told(path: str, faults: Iterable[Fault]) -> Iterator[Finding]:
-    """Faults as findings: of each kind the first ones, and how many more there are."""
-    kinds: dict[str, list[Fault]] = {}
-    for each in faults:
-        kinds.setdefault(each.id, []).append(each)
-    for id, same in kinds.items():
-        more = {"more": len(same) - TOLD} if len(same) > TOLD else {}
-        for at, each in enumerate(same[:TOLD], 1):
-            yield make(id, path, **dict(each.evidence), **(more if at == TOLD else {}))
-
-
-def _signature(path: str, recorded: Facts, now: Facts, *, changed: bool) -> Iterator[Finding]:
-    """What became of the signature. A new one where there was none is what a build does."""
-    if not recorded.signature:
-        return
-    if not now.signature:
-        yield make("signature-lost", path, bytes=recorded.signature)
-    elif recorded.signature_digest != now.signature_digest:
-        yield make("signature-differs", path, before=recorded.signature_digest[:16], after=now.signature_digest[:16])
-    elif changed or recorded.size != now.size:
-        yield make("signature-stale", path, signed=recorded.size, bytes=now.size)
-
-
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
@@ -169,7 +123,11 @@ _ROWS: dict[str, type[Row]] = {
     "groups": Group,
     "klp_sections": KlpSection,
 }
+_FLAGS = frozenset({"livepatch", "unstripped"})
+_TEXTS = frozenset({"klp_symbols", "trailing_digest", "signature_digest", "build_id"})
 _WORD = (1 << 64) - 1
+
+Kinds = dict[type[Row], tuple[type, ...]]
 
 
 def read(path: str) -> Record:
@@ -179,38 +137,122 @@ def read(path: str) -> Record:
 
 def load(data: bytes, name: str) -> Record:
     """The record in the bytes of the file `name`. ReceiptError names all the fields that do not have the form."""
-    top = fields.parse(data, name, FORMAT, VERSION)
-    top.text("pkghook")
-    entries = [_read_module(each) for each in top.objects("modules")]
+    collecting = gc.isenabled()
+    gc.disable()  # a hundred thousand small values and no cycle among them: looking for one takes a third of the time
+    try:
+        top = fields.parse(data, name, FORMAT, VERSION)
+        top.text("pkghook")
+        entries = _read_modules(list(top.objects("modules")))
+    finally:
+        if collecting:
+            gc.enable()
+    _check_names(top, entries)
+    top.finish()
+    top.problems.raise_any(name)
+    return Record(entries)
+
+
+def _check_names(top: Fields, entries: Iterable[Recorded]) -> None:
     seen: set[str] = set()
     for at, entry in enumerate(entries):
         for each in (entry.path, *entry.names):
             if each in seen:
                 top.wrong(f"modules[{at}]", f"{fields.shown(each)} stands here for the second time")
             seen.add(each)
-    top.finish()
-    top.problems.raise_any(name)
-    return Record(entries)
 
 
-def _read_module(said: Fields, kinds: Mapping[type, tuple[type, ...]]) -> Recorded:
-    entry = Recorded(
+def _read_modules(modules: list[Fields]) -> list[Recorded]:
+    kinds = _kinds()
+    sound = _sound([dict(each.members()).get("facts") for each in modules], kinds)
+    return [_read_module(each, kinds, sound) for each in modules]
+
+
+def _kinds() -> Kinds:
+    """The types of the fields of each kind of row, in their order."""
+    rows = {*_ROW.values(), *_ROWS.values()}
+    return {row: tuple(get_type_hints(row)[field] for field in row._fields) for row in rows}
+
+
+def _read_module(said: Fields, kinds: Kinds, sound: frozenset[str]) -> Recorded:
+    members = dict(said.members())
+    for name in members.keys() - set(Recorded._fields):
+        said.wrong(name, "no such field in this version")
+    return Recorded(
         said.place("path"),
-        _read_facts(said.inner("facts"), kinds),
-        _numbers(said, "identity"),
+        _read_facts(said.inner("facts"), kinds, sound),
+        _read_identity(said, members.get("identity")),
         said.choice("compression", _COMPRESSIONS),
         said.places("names"),
     )
-    said.finish()
-    return entry
 
 
-def _read_facts(said: Fields, kinds: Mapping[type, tuple[type, ...]]) -> Facts:
+def _read_identity(said: Fields, value: object) -> Identity:
+    if not isinstance(value, list) or (value and (len(value) != IDENTITY or not _right(value, int))):
+        said.wrong("identity", f"neither {IDENTITY} numbers nor none")
+        return ()
+    return tuple(value)
+
+
+def _read_facts(said: Fields, kinds: Kinds, sound: frozenset[str]) -> Facts:
+    members: dict[str, Any] = dict(said.members())
     values: dict[str, Any] = {}
-    members = dict(said.members())
-    for name, kind in zip(Facts._fields, kinds[Facts], strict=True):
-        if name in _ROWS:
-            values[name] = _rows(said, name, members.get(name), _ROWS[name], kinds[_ROWS[name]])
+    for name in Facts._fields:
+        if name in sound:
+            values[name] = tuple(map(partial(tuple.__new__, _ROWS[name]), members[name]))
+        elif name in _ROWS:
+            values[name] = _rows(said, name, members.get(name), _ROWS[name], kinds)
         elif name in _ROW:
-            (values[name],) = _rows(said, name, [members.get(name)])
-        elif kind is bool:
+            values[name] = _row(said, name, members.get(name), _ROW[name], kinds)
+        elif name in _FLAGS:
+            values[name] = said.flag(name)
+        else:
+            values[name] = said.text(name) if name in _TEXTS else said.number(name)
+    for name in members.keys() - values.keys():
+        said.wrong(name, "no such field in this version")
+    return Facts(**values)
+
+
+def _sound(modules: list[Any], kinds: Kinds) -> frozenset[str]:
+    """The lists of rows that have the right form in all modules: looked at by columns, over all modules at once."""
+    found = set()
+    for name, row in _ROWS.items():
+        lists: list[Any] = [facts.get(name) for facts in modules if type(facts) is dict]
+        if set(map(type, lists)) <= {list} and len(lists) == len(modules):
+            rows = list(chain.from_iterable(lists))
+            if set(map(type, rows)) <= {list} and set(map(len, rows)) <= {len(row._fields)}:
+                columns = zip(*rows, strict=True)
+                if all(_right(column, kind) for column, kind in zip(columns, kinds[row], strict=False)):
+                    found.add(name)
+    return frozenset(found)
+
+
+def _rows(said: Fields, name: str, value: object, row: type[Row], kinds: Kinds) -> tuple[Row, ...]:
+    """A list of rows, one by one."""
+    if not isinstance(value, list):
+        said.wrong(name, "missing, or no list")
+        return ()
+    return tuple(_row(said, f"{name}[{at}]", each, row, kinds) for at, each in enumerate(value))
+
+
+def _row(said: Fields, name: str, value: object, row: type[Row], kinds: Kinds) -> Row:
+    """One row, a list in the order of its fields."""
+    wanted = kinds[row]
+    if not isinstance(value, list) or len(value) != len(wanted):
+        said.wrong(name, f"not a list of {len(wanted)}: {', '.join(row._fields)}")
+        return row._make(kind() for kind in wanted)
+    for at, (each, kind) in enumerate(zip(value, wanted, strict=True)):
+        if not _right((each,), kind):
+            what = "Unicode text" if kind is str else f"a number from 0 to {_WORD}"
+            said.wrong(f"{name}[{at}]", f"{fields.shown(each)} is not {what} ({row._fields[at]})")
+            return row._make(kind() for kind in wanted)
+    return row._make(value)
+
+
+def _right(column: Sequence[Any], kind: type) -> bool:
+    """Whether all values are of this type, texts without stray surrogates, numbers in the range of a field of ELF."""
+    if set(map(type, column)) != {kind}:
+        return False
+    if kind is int:
+        return bool(min(column) >= 0 and max(column) <= _WORD)
+    joined = "".join(column)
+    return joined.isascii() or fields.is_text(joined)

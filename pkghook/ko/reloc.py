@@ -35,7 +35,6 @@ class RelocRun(NamedTuple):
     shape: RelocShape
     words: array[int]  # the raw contents as 32-bit words in file order (not swapped)
     column: array[int]  # of each entry the word with its symbol number, in machine order
-    unique: frozenset[int]  # of column
 
     @property
     def offset(self) -> int:
@@ -47,9 +46,9 @@ class RelocRun(NamedTuple):
         """Bytes of the run."""
         return len(self.words) * 4
 
-    def symbols(self) -> Iterable[int]:
+    def symbols(self) -> set[int]:
         """The symbol numbers that occur."""
-        return {w >> 8 for w in self.unique} if self.shape.shift else self.unique
+        return {w >> 8 for w in set(self.column)} if self.shape.shift else set(self.column)
 
 
 def reloc_shape(elf: Elf, kind: int) -> RelocShape:
@@ -108,7 +107,7 @@ def _read(elf: Elf, sections: list[Section]) -> RelocRun:
         column = words[shape.word :: shape.entry]
         if shape.foreign:
             column.byteswap()
-        found = elf.cache[start, size] = RelocRun(tuple(sections), shape, words, column, frozenset(column))
+        found = elf.cache[start, size] = RelocRun(tuple(sections), shape, words, column)
     return found  # type: ignore[return-value]
 
 
@@ -116,8 +115,9 @@ def renumbered(run: RelocRun, numbers: dict[int, int]) -> array[int]:
     """The run's words with each symbol number replaced; `numbers` has every number that occurs."""
     shift = run.shape.shift
     low = (1 << shift) - 1
-    words = {w: numbers[w >> shift] << shift | w & low for w in run.unique}
-    column = array("I", map(words.__getitem__, run.column))
+    if shift:
+        numbers = {w: numbers[w >> shift] << shift | w & low for w in set(run.column)}
+    column = array("I", map(numbers.__getitem__, run.column))
     if run.shape.foreign:
         column.byteswap()
     out = run.words[:]

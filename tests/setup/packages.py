@@ -39,7 +39,7 @@ def needed(group: str) -> list[Needed]:
 def missing(group: str) -> list[str]:
     """The packages of a group that are not there."""
     if not shutil.which("dpkg-query"):
-        raise SetupError(f"no dpkg here: on another distribution get the programs named in {LIST.name} by hand")
+        raise SetupError(f"no dpkg here: this needs a Debian system ({LIST.name} names the programs for others)")
     return [row.package for row in needed(group) if not _is_there(row)]
 
 

@@ -28,11 +28,11 @@ def ensure(checkout: Path, *, home: Path | None = None, floors: bool = False) ->
         return python
     shutil.rmtree(home, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(home)], checkout)
-    _run([str(python), "-m", "pip", "install", "-q", *wanted], checkout)
+    _run([str(python), "-m", "pip", "install", "-qq", *wanted], checkout)
     # Not isolated: what it takes to build is there already, and is not fetched twice.  The other kind of
     # editable installation hooks into every start of Python, and how fast pkghook starts is measured.
     editable = ("--no-build-isolation", "--no-deps", "--config-settings", "editable_mode=compat", "-e", ".")
-    _run([str(python), "-m", "pip", "install", "-q", *editable], checkout)
+    _run([str(python), "-m", "pip", "install", "-qq", *editable], checkout)
     stamp.write_text(made_from)
     return python
 

@@ -1,0 +1,129 @@
+"""`pkghook record ROOT --out FILE`: what each module is before other tools touch the tree."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import TYPE_CHECKING, NamedTuple
+
+from pkghook import atomic, pool, report
+from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, MissingDependencyError, ModuleError
+from pkghook.findings import make
+from pkghook.ko import record
+from pkghook.ko.elf import parse
+from pkghook.ko.facts import facts
+from pkghook.ko.file import load
+from pkghook.ko.plan import plan
+from pkghook.ko.record import Recorded
+from pkghook.report import progress, text
+from pkghook.sources.tree import Tree
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TextIO
+
+    from pkghook.findings import Finding
+    from pkghook.pool import Lost
+    from pkghook.settings import Settings
+    from pkghook.sources import Found, Source, Walk
+
+
+class Answer(NamedTuple):
+    """What a worker says of one module: one of the two is None."""
+
+    recorded: Recorded | None
+    finding: Finding | None = None
+
+
+def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> int:
+    """Record the modules below args[0] in the file `settings.out`.
+
+    Exit status 0; 1 if a module could not be read: it is not in the record, all others are.
+    """
+    del out
+    (root,) = args
+    with Tree(root) as tree:
+        walk = tree.walk(settings.include_debug)
+        answers = _record_all(tree, walk, settings, err)
+    entries = sorted((a.recorded for a in answers if a.recorded), key=lambda entry: entry.path)
+    atomic.write(settings.out, record.dump(entries))
+    findings = (*walk.findings, *(a.finding for a in answers if a.finding))
+    return _tell(entries, walk, findings, settings, err)
+
+
+def _record_all(tree: Tree, walk: Walk, settings: Settings, err: TextIO) -> list[Answer]:
+    """Every module through the workers, the largest first, so that no late one is waited for alone."""
+    tasks = sorted(walk.modules, key=lambda found: (-found.size, found.path))
+    bar = progress.make(err, settings.quiet, verbose=settings.verbose)
+    bar.start(len(tasks), sum(found.size for found in tasks))
+    try:
+        return pool.run(
+            tasks,
+            lambda found: record_module(tree, found, settings.max_module_size),
+            settings.jobs,
+            done=lambda found, _: bar.advance(found.size),
+            lost=lambda found, why: _lost(found, why, settings, err),
+        )
+    finally:
+        bar.stop()
+
+
+def record_module(tree: Tree, found: Found, limit: int) -> Answer:
+    """One module; `limit` is in bytes, decompressed. What is wrong with it is in the answer, never raised."""
+    now = time.time_ns()  # before the file is looked at: what happens to it from here on is later
+    try:
+        source = tree.open(found)
+        try:
+            return Answer(_read(found, source, limit, now))
+        finally:
+            os.close(source.fd)
+    except ModuleError as error:
+        return Answer(None, error.finding(found.path))
+    except MissingDependencyError as error:
+        return Answer(None, make("missing-dependency", found.path, needs=error.message))
+
+
+def _read(found: Found, source: Source, limit: int, now: int) -> Recorded:
+    file = load(source.fd, source.name, limit=limit)
+    elf = parse(file.image)
+    known = facts(elf, plan(elf), file.trailer)
+    identity = record.identity(source.stat)
+    if record.identity(os.fstat(source.fd)) != identity:
+        raise ModuleError("changed-during-run", before=source.stat.st_size, after=os.fstat(source.fd).st_size)
+    return Recorded(found.path, known, record.identity(source.stat, now), file.compression, found.names)
+
+
+def _lost(found: Found, lost: Lost, settings: Settings, err: TextIO) -> Answer:
+    """The answer for a module whose worker gave none."""
+    if lost.trace and settings.debug:
+        err.write(lost.trace)
+    id = "internal-error" if lost.trace else "worker-killed"
+    return Answer(None, make(id, found.path, why=lost.why))
+
+
+def _tell(entries: Sequence[Recorded], walk: Walk, findings: Sequence[Finding], settings: Settings, err: TextIO) -> int:
+    style = report.style_for(settings, err, os.environ)
+    closing = [found for found in findings if found.severity >= settings.fail_on]
+    shown = closing if settings.quiet else findings
+    err.writelines(f"{line}\n" for line in text.finding_lines(sorted(shown, key=_order), style))
+    if not settings.quiet:
+        err.write(_summary(entries, walk, settings.out))
+    return EXIT_FINDINGS if closing else EXIT_CLEAN
+
+
+def _order(finding: Finding) -> tuple[int, str, str]:
+    return -finding.severity, finding.id, finding.subject
+
+
+def _summary(entries: Sequence[Recorded], walk: Walk, out: str) -> str:
+    """One line: how many of how many, and what a run of `pkghook strip` would find now."""
+    known = [entry.facts for entry in entries]
+    what = [
+        f"{len(entries)} of {len(walk.modules)} modules",
+        f"{sum(each.unstripped for each in known)} unstripped",
+        f"{sum(each.signature > 0 for each in known)} signed",
+        f"{sum(each.livepatch for each in known)} livepatch",
+    ]
+    if walk.kept:
+        what.append(f"{len(walk.kept)} of debug trees left out")
+    return f"recorded in {report.printable(out)}: {', '.join(what)}\n"
