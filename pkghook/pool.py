@@ -11,6 +11,7 @@ away, and its reader asked for SIGKILL to its group then (fcntl(2): F_SETOWN, F_
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 import pickle
 import select
@@ -30,6 +31,7 @@ R = TypeVar("R")
 
 AHEAD = 3  # tasks given to a worker before it has answered, so that it never waits for the parent
 BLOCK = 1 << 18
+GC_THRESHOLD = 100_000
 _LENGTH = Struct("=I")
 _TASK = Struct("=I")
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -203,6 +205,9 @@ class Pool(Generic[T, R]):
             _own_group(0)
             _die_with_parent(life)
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)  # type: ignore[arg-type]
+            # What the parent made stays shared with it, and our values hold no cycles worth looking for often.
+            gc.freeze()
+            gc.set_threshold(GC_THRESHOLD)
             self.in_child()
             self.labour(tasks, answers)
             status = 0

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pkghook.ko.plan import Plan
     from pkghook.ko.symtab import SymbolTable
 
-    Piece = bytes | array[int]
+    Piece = bytes | bytearray | memoryview | array[int]
 
 COPY = 1 << 20  # bytes copied at a time
 
@@ -98,7 +98,9 @@ def _relocations(plan: Plan, group: list[Section]) -> Piece:
     for run in plan.relocations:
         if run.offset <= start and end <= run.offset + run.size:
             out = renumbered(run, plan.rows)
-            return out if run.size == end - start else out[(start - run.offset) // 4 : (end - run.offset) // 4]
+            if run.size == end - start:
+                return out
+            return memoryview(out).cast("B")[start - run.offset : end - run.offset]
     return b""  # only empty sections
 
 

@@ -86,12 +86,15 @@ def other_sections(recorded: Facts, now: Facts) -> Iterator[Fault]:
 
 def _sections(id: str, before: Iterable[Part], after: Iterable[Part]) -> Iterator[Fault]:
     waiting = dict(_keyed(after))
+    lost = []
     for key, old in _keyed(before):
         new = waiting.pop(key, None)
         if new is None:
-            yield fault(id, section=shown(old.name), lost=old.size)
+            lost.append(old)
         elif old != new:
             yield from _same_part(id, old, new)
+    for part in sorted(lost, key=lambda part: -part.size):  # .BTF before an empty .note.GNU-stack
+        yield fault(id, section=shown(part.name), lost=part.size)
     for part in waiting.values():
         yield fault(id, section=shown(part.name), added=part.size)
 

@@ -31,7 +31,7 @@ EM_MIPS = 8
 RELOCATIONS = (SHT_RELA, SHT_REL)
 
 _ET_REL = 1
-_NATIVE = "<" if sys.byteorder == "little" else ">"
+NATIVE = "<" if sys.byteorder == "little" else ">"
 
 
 class Section(NamedTuple):
@@ -69,7 +69,7 @@ class Shape(NamedTuple):
 
 
 def _shape(*, is64: bool, order: str) -> Shape:
-    foreign = order != _NATIVE
+    foreign = order != NATIVE
     if is64:
         return Shape(order, foreign, Struct(order + "HHIQQQIHHHHHH"), Struct(order + "IIQQQQIIQQ"), 24, 4, 6, 8)
     return Shape(order, foreign, Struct(order + "HHIIIIIHHHHHH"), Struct(order + "IIIIIIIIII"), 16, 12, 14, 4)

@@ -369,9 +369,9 @@ def _relocations(view: _View, found: Plan) -> tuple[Relocs, ...]:
 
 def _entries(view: _View, run: RelocRun) -> Iterator[tuple[int, Entries]]:
     """The entries of each section of a run, by its index, counted and digested."""
-    entry, word, shift, _ = run.shape
+    entry, shift = run.shape.entry, run.shape.shift
     words = run.words[:]
-    words[word::entry] = array("I", bytes(4 * len(run.column)))
+    words[run.shape.word :: entry] = array("I", bytes(4 * len(run.column)))
     types = bytes([w & 255 for w in run.column]) if shift else b""
     rows = [w >> shift for w in run.column] if shift else run.column
     symbols = array("Q", map(view.idents.__getitem__, rows))

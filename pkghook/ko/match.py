@@ -111,6 +111,7 @@ class Matched(NamedTuple):
 
     before: array[int]
     after: array[int]
+    rows: array[int]  # position - 1 -> row after
     faults: tuple[Fault, ...]
 
 
@@ -128,7 +129,39 @@ def match_symbols(pair: Pair) -> Matched:
         faults = _first_difference(pair, runs, new_runs)
     else:
         faults = _compare(pair, runs, new_runs)
-    return Matched(_positions(old.count, runs), _positions(new.count, new_runs), tuple(faults))
+    rows = array("I")
+    for start, end in new_runs:
+        rows.extend(range(start, end))
+    return Matched(_positions(old.count, runs), _positions(new.count, new_runs), rows, tuple(faults))
+
+
+def partners(pair: Pair, rows: Iterable[int]) -> dict[int, int] | None:
+    """The number after of each of the symbols `rows`; None if one has no plain partner."""
+    matched = pair.symbols
+    before, after, count = matched.before, matched.rows, len(matched.rows)
+    of_section: dict[int, int] | None = None
+    found = {0: 0}
+    for row in rows:
+        position = before[row]
+        if position:
+            if position > count:
+                return None
+            found[row] = after[position - 1]
+        elif row:
+            if of_section is None:
+                of_section = _section_symbols(pair)
+            partner = of_section.get(symbol_table(pair.before).shndx[row], 0)
+            if not partner or not same_symbol(pair, row, partner):
+                return None
+            found[row] = partner
+    return found
+
+
+def _section_symbols(pair: Pair) -> dict[int, int]:
+    """The first section symbol after, by the section index before."""
+    new = symbol_table(pair.after)
+    rows = {new.shndx[row]: row for row in reversed(new.of_kind(SECTION_KIND))}
+    return {old: rows[index] for old, index in pair.sections.items() if index in rows}
 
 
 def unseen_rows(table: SymbolTable, lost: Iterable[int]) -> set[int]:

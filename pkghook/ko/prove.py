@@ -26,11 +26,12 @@ from pkghook.ko.elf import (
     SHT_GROUP,
     SHT_NOBITS,
     SHT_NULL,
+    SHT_SYMTAB,
 )
-from pkghook.ko.match import Fault, Pair, fault, same_symbol, symbol_pairs, text
+from pkghook.ko.match import Fault, Pair, fault, partners, same_symbol, symbol_pairs, text
 from pkghook.ko.plan import DEBUG_ONLY, is_livepatch
 from pkghook.ko.reloc import check_relocations, reloc_runs, reloc_shape
-from pkghook.ko.symtab import symbol_table
+from pkghook.ko.symtab import LOW, symbol_table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -101,10 +102,20 @@ def tables(pair: Pair) -> Iterator[Fault]:
         low = min(old.align, word) if which == 0 else 0
         if which < _NAMES and not low <= new.align <= max(old.align, word):
             yield fault("table-broken", rule="table-align", section=text(old.name), before=old.align, after=new.align)
+    crooked = _crooked(pair.after)
+    if crooked and not _crooked(pair.before):
+        yield fault("table-broken", rule="table-offset", section=text(crooked[0].name), offset=crooked[0].offset)
 
 
+_READ_IN_PLACE = (SHT_SYMTAB, *RELOCATIONS)
 _NAMES = 2  # the section names come third; nobody looks at their header
 _FREE_FLAGS = SHF_INFO_LINK | 0x30  # SHF_MERGE and SHF_STRINGS: for linkers
+
+
+def _crooked(elf: Elf) -> list[Section]:
+    """Symbols and relocations that the kernel would read at odd addresses: it takes them where they lie in the file."""
+    mask = elf.shape.word - 1
+    return [s for s in elf.sections if s.offset & mask and s.size and s.type in _READ_IN_PLACE]
 
 
 def _tables(elf: Elf) -> tuple[Section, Section, Section]:
@@ -292,7 +303,9 @@ def _runs(pairs: list[tuple[Section, Section]]) -> Iterator[list[tuple[Section, 
 
 def _same_relocations(pair: Pair, group: list[tuple[Section, Section]]) -> Iterator[Fault]:
     (run,), (new_run,) = reloc_runs(pair.before, [a for a, _ in group]), reloc_runs(pair.after, [b for _, b in group])
-    entry, word, shift, foreign = run.shape
+    if _as_expected(pair, run, new_run):
+        return
+    entry, word, shift = run.shape[:3]
     words, new_words = run.words[:], new_run.words[:]
     blank = array("I", bytes(4 * len(run.column)))
     words[word::entry] = blank
@@ -304,6 +317,27 @@ def _same_relocations(pair: Pair, group: list[tuple[Section, Section]]) -> Itera
         if types != new_types:
             yield _named(group, _first_entry(types, new_types, 1), "relocation-changed", entry, field="type")
     yield from _same_targets(pair, group, run, new_run)
+
+
+def _as_expected(pair: Pair, run: RelocRun, new_run: RelocRun) -> bool:
+    """True if `new_run` is, to the byte, `run` with the partner of each symbol in its place."""
+    numbers = partners(pair, run.symbols())
+    if numbers is None:
+        return False
+    entry, word, shift, foreign = run.shape[:4]
+    if run.low and max(numbers.values()) < LOW:
+        table = bytes([numbers.get(row, 0) for row in range(LOW)])
+        expected = bytearray(run.data)
+        expected[run.shape.low :: 4 * entry] = run.low.translate(table)
+        return expected == new_run.data
+    expected_words = run.words[:]
+    if shift:
+        numbers = {w: numbers[w >> shift] << shift | w & 255 for w in set(run.column)}
+    column = array("I", map(numbers.__getitem__, run.column))
+    if foreign:
+        column.byteswap()
+    expected_words[word::entry] = column
+    return expected_words == new_run.words
 
 
 def _same_targets(

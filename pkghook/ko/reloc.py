@@ -11,30 +11,44 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import ModuleError
-from pkghook.ko.elf import EM_MIPS, RELOCATIONS, SHT_RELA, SHT_SYMTAB
+from pkghook.ko.elf import EM_MIPS, NATIVE, RELOCATIONS, SHT_RELA, SHT_SYMTAB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from pkghook.ko.elf import Elf, Section
 
 
 class RelocShape(NamedTuple):
-    """How one kind of relocation section lies in the file. Units: 32-bit words."""
+    """How one kind of relocation section lies in the file. Units: 32-bit words, but for the last two."""
 
     entry: int  # words per entry
     word: int  # which word holds the symbol number
     shift: int  # 0, or 8 where the word's low byte is the type (32-bit classes)
     foreign: bool  # byte order differs from this machine's
+    low: int  # offset of the lowest byte of the symbol number, in bytes
+    high: tuple[int, ...]  # offsets of its other bytes
 
 
-class RelocRun(NamedTuple):
-    """One or more relocation sections that follow each other without a gap in the file."""
+class RelocRun:
+    """One or more relocation sections that follow each other without a gap in the file.
 
-    sections: tuple[Section, ...]
-    shape: RelocShape
-    words: array[int]  # the raw contents as 32-bit words in file order (not swapped)
-    column: array[int]  # of each entry the word with its symbol number, in machine order
+    Modules with at most 256 symbols, nine of ten, have symbol numbers of one byte; their tables are
+    looked at as bytes and never become numbers.
+    """
+
+    __slots__ = ("_column", "_symbols", "_words", "data", "low", "sections", "shape")
+
+    def __init__(self, sections: tuple[Section, ...], shape: RelocShape, data: bytes) -> None:
+        self.sections = sections
+        self.shape = shape
+        self.data = data  # the raw contents of all sections
+        step = shape.entry * 4
+        narrow = not any([data[at::step].strip(b"\0") for at in shape.high])
+        self.low = data[shape.low :: step] if narrow else b""  # the symbol numbers, if they are all of one byte
+        self._words: array[int] | None = None
+        self._column: array[int] | None = None
+        self._symbols: frozenset[int] | None = None
 
     @property
     def offset(self) -> int:
@@ -44,21 +58,57 @@ class RelocRun(NamedTuple):
     @property
     def size(self) -> int:
         """Bytes of the run."""
-        return len(self.words) * 4
+        return len(self.data)
 
-    def symbols(self) -> set[int]:
+    @property
+    def words(self) -> array[int]:
+        """The raw contents as 32-bit words in file order (not swapped)."""
+        if self._words is None:
+            self._words = array("I")
+            self._words.frombytes(self.data)
+        return self._words
+
+    @property
+    def column(self) -> array[int]:
+        """Of each entry the word with its symbol number, in machine order."""
+        if self._column is None:
+            self._column = self.words[self.shape.word :: self.shape.entry]
+            if self.shape.foreign:
+                self._column.byteswap()
+        return self._column
+
+    def symbols(self) -> frozenset[int]:
         """The symbol numbers that occur."""
-        return {w >> 8 for w in set(self.column)} if self.shape.shift else set(self.column)
+        if self._symbols is None:
+            found = set(self.low or self.column)
+            self._symbols = frozenset({w >> 8 for w in found} if self.shape.shift and not self.low else found)
+        return self._symbols
 
 
 def reloc_shape(elf: Elf, kind: int) -> RelocShape:
     """The shape of sections of type `kind` (SHT_RELA or SHT_REL) in this module."""
+    return _SHAPES[elf.is64, elf.shape.order, elf.machine == EM_MIPS, kind]
+
+
+def _reloc_shape(*, is64: bool, order: str, mips: bool, kind: int) -> RelocShape:
     addend = kind == SHT_RELA
-    foreign = elf.shape.foreign
-    if not elf.is64:
-        return RelocShape(3 if addend else 2, 1, 8, foreign)
-    symbol_first = elf.shape.order == ">" or elf.machine == EM_MIPS
-    return RelocShape(6 if addend else 4, 2 if symbol_first else 3, 0, foreign)
+    foreign = order != NATIVE
+    if not is64:
+        low, high = (5, (6, 7)) if order == "<" else (6, (5, 4))
+        return RelocShape(3 if addend else 2, 1, 8, foreign, low, high)
+    word = 2 if order == ">" or mips else 3
+    bytes_of = range(4 * word, 4 * word + 4)
+    low, *high = bytes_of if order == "<" else reversed(bytes_of)
+    return RelocShape(6 if addend else 4, word, 0, foreign, low, tuple(high))
+
+
+_SHAPES = {
+    (is64, order, mips, kind): _reloc_shape(is64=is64, order=order, mips=mips, kind=kind)
+    for is64 in (False, True)
+    for order in "<>"
+    for mips in (False, True)
+    for kind in RELOCATIONS
+}
 
 
 def reloc_runs(elf: Elf, wanted: Iterable[Section]) -> list[RelocRun]:
@@ -102,24 +152,27 @@ def _read(elf: Elf, sections: list[Section]) -> RelocRun:
     found = elf.cache.get((start, size))
     if found is None:
         shape = reloc_shape(elf, sections[0].type)
-        words = array("I")
-        words.frombytes(elf.image.read(start, size))
-        column = words[shape.word :: shape.entry]
-        if shape.foreign:
-            column.byteswap()
-        found = elf.cache[start, size] = RelocRun(tuple(sections), shape, words, column)
+        found = elf.cache[start, size] = RelocRun(tuple(sections), shape, elf.image.read(start, size))
     return found  # type: ignore[return-value]
 
 
-def renumbered(run: RelocRun, numbers: dict[int, int]) -> array[int]:
-    """The run's words with each symbol number replaced; `numbers` has every number that occurs."""
-    shift = run.shape.shift
-    low = (1 << shift) - 1
-    if shift:
-        numbers = {w: numbers[w >> shift] << shift | w & low for w in set(run.column)}
-    column = array("I", map(numbers.__getitem__, run.column))
-    if run.shape.foreign:
+def renumbered(run: RelocRun, numbers: Mapping[int, int]) -> bytearray | array[int]:
+    """The run's contents with each symbol number replaced by a smaller one; `numbers` has all that occur."""
+    shape = run.shape
+    if run.low:
+        out = bytearray(run.data)
+        table = bytearray(256)
+        for old in run.symbols():
+            table[old] = numbers[old]
+        out[shape.low :: shape.entry * 4] = run.low.translate(table)
+        return out
+    words = numbers
+    if shape.shift:
+        low = (1 << shape.shift) - 1
+        words = {w: numbers[w >> shape.shift] << shape.shift | w & low for w in set(run.column)}
+    column = array("I", map(words.__getitem__, run.column))
+    if shape.foreign:
         column.byteswap()
-    out = run.words[:]
-    out[run.shape.word :: run.shape.entry] = column
-    return out
+    wide = run.words[:]
+    wide[shape.word :: shape.entry] = column
+    return wide

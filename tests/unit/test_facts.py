@@ -1,0 +1,300 @@
+"""`ko.facts` and `ko.compare`: what a record keeps of a module, and what it notices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pkghook.errors import ModuleError
+from pkghook.ko import facts as facts_module
+from pkghook.ko.compare import compare
+from pkghook.ko.facts import Facts, facts
+from pkghook.ko.plan import plan
+from pkghook.ko.prove import prove
+from tests import shapes
+from tests.shapes import (
+    ADDRSIG, ALLOC, AMD64, EXEC, GROUP, IN_GROUP, KINDS, LINK_ORDER, LIVEPATCH, LOCAL, NOTE, OBJECT, WRITE, Rel, Sec, Sym,
+)  # fmt: skip
+from tests.surgery import Patient, elf, native_strip
+
+KIND = pytest.mark.parametrize("kind", KINDS)
+GROUPED = (
+    Sec(".text.grouped", b"\x90" * 8, ALLOC | EXEC | IN_GROUP, relocations=(Rel(2, "printk"),)),
+    Sec(".debug_macro", b"macros", IN_GROUP, key="macros"),
+    Sec(".group", type=GROUP, entsize=4, align=4, info="grown_group",
+        members=(".text.grouped", ".rela@.text.grouped", "macros")),
+    Sec(".group", type=GROUP, entsize=4, align=4, info="macro_group", members=("macros",), key="macro group"),
+)  # fmt: skip
+SIGNATURES = (Sym("grown_group", ".text.grouped", bind=LOCAL), Sym("macro_group", "macros", bind=LOCAL))
+
+
+def known(data: bytes | Patient, trailer: bytes = b"") -> Facts:
+    """The facts of a module."""
+    read = elf(bytes(data))
+    return facts(read, plan(read), trailer)
+
+
+def changes(before: bytes | Patient, after: bytes | Patient) -> list[str]:
+    """The finding ids with which the facts differ, each once, in order."""
+    return list(dict.fromkeys(fault.id for fault in compare(known(before), known(after))))
+
+
+def evidence(before: bytes | Patient, after: bytes | Patient, id: str) -> dict[str, str | int]:
+    """That of the first fault of a kind."""
+    return dict(next(fault for fault in compare(known(before), known(after)) if fault.id == id).evidence)
+
+
+def proven(before: bytes | Patient, after: bytes | Patient) -> list[str]:
+    """What the direct verifier says to the same question."""
+    found = prove(elf(bytes(before)), elf(bytes(after)), debuglink=True, stripped=False)
+    return list(dict.fromkeys(fault.id for fault in found))
+
+
+# --- the same --------------------------------------------------------------------------------------------------------
+
+
+@KIND
+def test_stripping_changes_no_fact(kind: str) -> None:
+    """Symbols and sections get other numbers, relocations other words: the facts stay."""
+    before = shapes.module(KINDS[kind])
+    after = native_strip(before)
+    assert changes(before, after) == []
+    assert changes(after, before) == []  # debug information that is still there is no fault
+    was, now = known(before), known(after)
+    assert (was.unstripped, was.size, was.expected) == (True, len(before), len(after))
+    assert (now.unstripped, now.size, now.expected, now.saving) == (False, len(after), len(after), 0)
+    assert 0 < was.saving < len(before) - len(after)
+
+
+def test_groups_that_empty_and_that_shrink() -> None:
+    before = shapes.module(AMD64, *GROUPED, also=SIGNATURES)
+    assert [group.members for group in known(before).groups] == [".text.grouped\n.rela.text.grouped"]
+    assert changes(before, native_strip(before)) == []
+
+
+def test_repeated_names_are_told_apart() -> None:
+    pair = (Sec(".note.GNU-stack", key="second"), Sec(".text", b"\x90\xc3", ALLOC | EXEC, key="more text"))
+    before = shapes.module(AMD64, *pair, also=(Sym("in_second", "more text", bind=LOCAL),))
+    assert changes(before, native_strip(before)) == []
+    patient = Patient(native_strip(before))
+    row = patient.row("in_second")
+    patient.set_symbol(row, shndx=patient.names.index(".text"))
+    assert evidence(before, patient, "symbol-changed") == {"field": "section"}
+
+
+def test_one_string_table_for_all_names() -> None:
+    before = shapes.module(one_string_table=True)
+    assert changes(before, native_strip(before)) == []
+
+
+def test_what_may_go_or_come_or_change() -> None:
+    addrsig = Sec(".llvm_addrsig", b"\1\2", 0x80000000, ADDRSIG)
+    before = shapes.module(AMD64, addrsig)
+    linked = bytes(Patient(native_strip(before)).append_section(".gnu_debuglink", b"x.debug\0\1\2\3\4"))
+    rebuilt = Patient(linked).set_bytes(".note.gnu.build-id", 16, b"\xff\xfe\xfd\xfc")
+    assert changes(before, linked) == []
+    assert changes(before, rebuilt) == []
+    assert (known(before).build_id, known(rebuilt).build_id) == ("01020304", "fffefdfc")
+    assert proven(before, rebuilt) == ["alloc-changed"]  # for want of a record, the direct verifier is stricter
+
+
+def test_names_of_any_bytes() -> None:
+    odd = Sym(b"caf\xe9\nline".decode("utf-8", "surrogateescape"), ".text", bind=LOCAL, type=OBJECT)
+    before = shapes.module(AMD64, Sec("\udce9.odd", b"1", ALLOC), also=(odd,))
+    patient = Patient(before)
+    patient.set_bytes(patient.names.index("\xe9.odd"), 0, b"2")
+    assert changes(before, native_strip(before)) == []
+    assert evidence(before, patient, "alloc-changed")["section"] == "\\xe9.odd"
+    gone = shapes.module(AMD64, Sec("\udce9.odd", b"1", ALLOC))
+    assert evidence(before, gone, "symbol-changed")["symbol"] == "caf\\xe9"
+
+
+# --- not the same: obligation by obligation, as the direct verifier has it --------------------------------------------
+
+
+def _rows(patient: Patient, *names: str) -> tuple[int, ...]:
+    return tuple(patient.row(name) for name in names)
+
+
+def _without_symbol(patient: Patient) -> Patient:
+    row = patient.row("counter")
+    return patient.set_symbol(row, name=0, info=3, value=0, size=0)  # what is left is one more section symbol
+
+
+def _without_relocation(patient: Patient) -> Patient:
+    return patient.set_section(".rela.text", size=patient.section(".rela.text", "size") - 24)
+
+
+Change = Callable[[Patient], object]
+CHANGES: dict[str, tuple[Change, str, dict[str, str | int]]] = {
+    "a flag of the header": (lambda p: p.set_header(flags=1), "header-changed", {"field": "flags", "before": 0, "after": 1}),
+    "the entry point": (lambda p: p.set_header(entry=4), "header-changed", {"field": "entry", "before": 0, "after": 4}),
+    "the table's name": (
+        lambda p: p.set_section(".symtab", name=p.section(".strtab", "name")),
+        "table-broken",
+        {"rule": "table-name", "section": ".symtab", "after": ".strtab"},
+    ),
+    "a table that is loaded": (
+        lambda p: p.set_section(".strtab", flags=ALLOC),
+        "table-broken",
+        {"rule": "table-flags", "section": ".strtab", "before": 0, "after": ALLOC},
+    ),
+    "the table's alignment": (
+        lambda p: p.set_section(".symtab", align=64),
+        "table-broken",
+        {"rule": "table-align", "section": ".symtab", "before": 8, "after": 64},
+    ),
+    "a byte of code": (
+        lambda p: p.set_bytes(".text", 7, b"\xff"),
+        "alloc-changed",
+        {"section": ".text", "field": "contents", "bytes": 32},
+    ),
+    "a flag of a section": (
+        lambda p: p.set_section(".data", flags=ALLOC),
+        "alloc-changed",
+        {"section": ".data", "field": "flags", "before": ALLOC | WRITE, "after": ALLOC},
+    ),
+    "alignment": (
+        lambda p: p.set_section(".bss", align=16),
+        "alloc-changed",
+        {"section": ".bss", "field": "align", "before": 8, "after": 16},
+    ),
+    "the size of what has no bytes": (
+        lambda p: p.set_section(".bss", size=41),
+        "alloc-changed",
+        {"section": ".bss", "field": "size", "before": 40, "after": 41},
+    ),
+    "a lost section": (lambda p: p.drop_section(".bss"), "alloc-changed", {"section": ".bss", "lost": 40}),
+    "a section that need not be loaded": (
+        lambda p: p.drop_section(".BTF"),
+        "section-changed",
+        {"section": ".BTF", "lost": 7},
+    ),
+    "its bytes": (
+        lambda p: p.set_bytes(".BTF", 0, b"!"),
+        "section-changed",
+        {"section": ".BTF", "field": "contents", "bytes": 7},
+    ),
+    "a new section": (
+        lambda p: p.append_section(".extra", b"123"),
+        "section-changed",
+        {"section": ".extra", "added": 3},
+    ),
+    "a debuglink that is loaded": (
+        lambda p: p.append_section(".gnu_debuglink", b"123", flags=ALLOC),
+        "alloc-changed",
+        {"section": ".gnu_debuglink", "added": 3},
+    ),
+    "what a section is ordered by": (
+        lambda p: p.set_section(".ordered", link=p.names.index(".data")),
+        "dangling-reference",
+        {"section": ".ordered", "before": ".text", "after": ".data"},
+    ),
+    "writable and executable": (
+        lambda p: p.set_section(".text", flags=ALLOC | EXEC | WRITE),
+        "section-rule",
+        {"section": ".text", "flags": ALLOC | EXEC | WRITE},
+    ),
+    "a lost relocation": (
+        _without_relocation,
+        "relocation-changed",
+        {"section": ".rela.text", "field": "entries", "before": 3, "after": 2},
+    ),
+    "an offset": (
+        lambda p: p.set_relocation(".rela.text", 1, offset=10),
+        "relocation-changed",
+        {"section": ".rela.text", "field": "offset, type or addend"},
+    ),
+    "an addend": (
+        lambda p: p.set_relocation(".rela.text", 1, addend=4),
+        "relocation-changed",
+        {"section": ".rela.text", "field": "offset, type or addend"},
+    ),
+    "another symbol": (
+        lambda p: p.set_relocation(".rela.text", 0, info=p.row("maybe") << 32 | 4),
+        "relocation-changed",
+        {"section": ".rela.text", "field": "symbol"},
+    ),
+    "no symbol": (
+        lambda p: p.set_relocation(".rela.text", 0, info=4),
+        "relocation-symbol-lost",
+        {"section": ".rela.text", "entries": 1},
+    ),
+    "another target": (
+        lambda p: p.set_section(".rela.text", info=p.names.index(".data")),
+        "relocation-changed",
+        {"section": ".rela.text", "lost": 3},
+    ),
+    "a lost symbol": (
+        _without_symbol,
+        "symbol-changed",
+        {"symbol": "counter", "lost": 1, "symbols_before": 11, "symbols_after": 10},
+    ),
+    "symbols of one name in another order": (
+        lambda p: p.swap_symbols(p.row("counter"), p.row("counter") + 1),
+        "symbol-changed",
+        {"field": "binding, type, visibility, value or size"},
+    ),
+    "symbols in another order": (
+        lambda p: p.swap_symbols(*_rows(p, "init_module", "printk")),
+        "symbol-changed",
+        {"symbol": "init_module", "field": "order", "symbols_before": 11, "symbols_after": 11},
+    ),
+    "a symbol's value": (
+        lambda p: p.set_symbol(p.row("__crc_grown"), value=1),
+        "symbol-changed",
+        {"field": "binding, type, visibility, value or size"},
+    ),
+    "a symbol's visibility": (
+        lambda p: p.set_symbol(p.row("helper"), other=2),
+        "symbol-changed",
+        {"field": "binding, type, visibility, value or size"},
+    ),
+    "an import that is none any more": (
+        lambda p: p.set_symbol(p.row("maybe"), shndx=0xFFF1),
+        "symbol-changed",
+        {"field": "section"},
+    ),
+    "a group's flag": (
+        lambda p: p.set_bytes(".group", 0, b"\0"),
+        "dangling-reference",
+        {"group": ".group", "field": "flags"},
+    ),
+    "a group's name": (
+        lambda p: p.set_section(".group", info=p.row("helper")),
+        "dangling-reference",
+        {"group": ".group", "field": "signature"},
+    ),
+    "a group's members": (
+        lambda p: p.set_bytes(".group", 4, bytes([p.names.index(".text")])),
+        "dangling-reference",
+        {"group": ".group", "field": "members"},
+    ),
+    "bytes behind the end": (
+        lambda p: p.data.extend(b"?"),
+        "trailing-bytes",
+        {"before": 0, "after": 1},
+    ),
+}  # fmt: skip
+
+
+def patient() -> Patient:
+    """A stripped module with something of everything."""
+    more = (Sec(".BTF", b"\x9f\xeb\1\0\0\0\0"), Sec(".ordered", b"1234", ALLOC | LINK_ORDER, link=".text"))
+    return Patient(native_strip(shapes.module(AMD64, *more, *GROUPED, also=SIGNATURES)))
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_what_is_noticed(what: str) -> None:
+    """Each change has the finding that the direct verifier has for it, and says what was lost."""
+    change, id, told = CHANGES[what]
+    before, after = patient(), patient()
+    change(after)
+    found = evidence(before, after, id)
+    assert found == {**told, **({k: found[k] for k in found if k.startswith("symbols_")} if what[0] != "s" else {})}
+    assert id in proven(before, after)
+    if what != "a lost section":  # with its bytes before, the verifier knows which symbols went with the section
+        assert set(changes(before, after)) == set(proven(before, after))
