@@ -11,7 +11,7 @@ from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from pkghook.ko.debugset import group_members
-from pkghook.ko.elf import RELOCATIONS, SHF_INFO_LINK, SHT_GROUP, SHT_NOBITS
+from pkghook.ko.elf import RELOCATIONS, SHF_INFO_LINK, SHT_GROUP, SHT_NOBITS, SHT_SYMTAB
 from pkghook.ko.reloc import renumbered
 from pkghook.ko.symtab import symbol_table
 
@@ -47,28 +47,27 @@ def render(elf: Elf, plan: Plan) -> Iterator[Piece]:
 def _groups(elf: Elf, plan: Plan) -> Iterator[list[Section]]:
     """The sections that stay, in file order; those that move together and are alike share a list."""
     group: list[Section] = []
-    alone, offsets, numbers = plan.sizes, plan.offsets, plan.numbers
-    kind = distance = -1  # of the group: type if relocations, and how far it moves
-    for section in elf.in_file:
-        index = section.index
-        if section.type == SHT_NOBITS:
+    sections, alone, offsets, numbers = elf.sections, plan.sizes, plan.offsets, plan.numbers
+    kinds, before, sizes = elf.columns.type, elf.columns.offset, elf.columns.size
+    alike = end = None  # of the group: kind and how far it moves; where it ends now
+    for index in elf.in_file:
+        kind = kinds[index]
+        if kind == SHT_NOBITS:
             continue
         if index not in numbers or index in alone:
             if group:
                 yield group
                 group = []
-            if index in alone and index in numbers:
-                yield [section]
+            if index in numbers:
+                yield [sections[index]]
             continue
-        relocates = section.type if section.type in RELOCATIONS else 0
-        moved = offsets[index] - section.offset
-        if group and (
-            relocates != kind or moved != distance or (kind and section.offset != group[-1].offset + group[-1].size)
-        ):
+        relocates = kind if kind in RELOCATIONS else 0
+        its = (relocates, offsets[index] - before[index])
+        if group and (its != alike or (relocates and before[index] != end)):
             yield group
             group = []
-        group.append(section)
-        kind, distance = relocates, moved
+        group.append(sections[index])
+        alike, end = its, before[index] + sizes[index]
     if group:
         yield group
 
@@ -158,43 +157,45 @@ def _header(elf: Elf, plan: Plan) -> bytes:
 
 def _section_headers(elf: Elf, plan: Plan) -> Piece:
     """The rows of the sections that stay; most of each row is as it was."""
-    row, table = elf.shape.section, symbol_table(elf).section.index
+    size, foreign = elf.shape.section.size, elf.shape.foreign
     raw = elf.image.read(elf.shoff, elf.table_end - elf.shoff)
-    staying = [elf.sections[i] for i in plan.numbers]
-    words = array("I", b"".join([raw[i * row.size : (i + 1) * row.size] for i in plan.numbers]))
-    step = row.size // 4
-    if elf.shape.foreign:
+    words = array("I")
+    words.frombytes(b"".join([raw[i * size : (i + 1) * size] for i in plan.numbers]))
+    if foreign:
         words.byteswap()
-    numbers = plan.numbers
+    step = size // 4
+    link = 10 if elf.is64 else 6  # where sh_link lies in a row, in 32-bit words; sh_info follows it
+    columns, offsets, sizes = elf.columns, plan.offsets, plan.sizes
     words[::step] = array("I", plan.names.moved(words[::step]))
-    words[_link(step) :: step] = array("I", [numbers[s.link] for s in staying])
-    words[_link(step) + 1 :: step] = array("I", [_info(s, plan, table) for s in staying])
-    if elf.shape.foreign:
+    words[link::step] = array("I", [plan.numbers[columns.link[i]] for i in plan.numbers])
+    words[link + 1 :: step] = array("I", _infos(elf, plan))
+    if foreign:
         words.byteswap()
-    wide = array("Q" if elf.is64 else "I", words.tobytes())
-    offsets = array(wide.typecode, [plan.offsets[s.index] for s in staying])
-    sizes = array(wide.typecode, [plan.sizes.get(s.index, s.size) for s in staying])
-    if elf.shape.foreign:
-        offsets.byteswap()
-        sizes.byteswap()
-    at = _OFFSET[elf.is64]
-    wide[at :: row.size // wide.itemsize] = offsets
-    wide[at + 1 :: row.size // wide.itemsize] = sizes
+    wide = array("Q" if elf.is64 else "I")
+    wide.frombytes(words.tobytes())
+    places = array(wide.typecode, [offsets[i] for i in plan.numbers])
+    lengths = array(wide.typecode, [sizes.get(i, columns.size[i]) for i in plan.numbers])
+    if foreign:
+        places.byteswap()
+        lengths.byteswap()
+    at, step = (3, 8) if elf.is64 else (4, 10)  # where sh_offset lies in a row, in addresses; sh_size follows it
+    wide[at::step] = places
+    wide[at + 1 :: step] = lengths
     return wide
 
 
-_OFFSET = {True: 3, False: 4}  # of sh_offset in a row, in addresses; sh_size follows it
+def _infos(elf: Elf, plan: Plan) -> list[int]:
+    """sh_info of the sections that stay: a section, a symbol, or anything else."""
+    numbers, dropped = plan.numbers, plan.dropped
+    kinds, flags, infos = elf.columns.type, elf.columns.flags, elf.columns.info
+    return [
+        numbers[infos[i]]
+        if kinds[i] in RELOCATIONS or flags[i] & SHF_INFO_LINK
+        else infos[i] - bisect_left(dropped, infos[i])
+        if kinds[i] in _COUNTS_SYMBOLS
+        else infos[i]
+        for i in numbers
+    ]
 
 
-def _link(step: int) -> int:
-    """Where sh_link lies in a row, in 32-bit words; sh_info follows it."""
-    return 10 if step == 16 else 6  # noqa: PLR2004 (words of an Elf64_Shdr)
-
-
-def _info(section: Section, plan: Plan, table: int) -> int:
-    info = section.info
-    if section.type in RELOCATIONS or section.flags & SHF_INFO_LINK:
-        return plan.numbers[info]
-    if section.type == SHT_GROUP or section.index == table:
-        return info - bisect_left(plan.dropped, info)
-    return info
+_COUNTS_SYMBOLS = (SHT_SYMTAB, SHT_GROUP)

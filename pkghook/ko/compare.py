@@ -1,8 +1,8 @@
 """Is a module still what was recorded of it? The proof obligations, digest against digest.
 
 The finding ids are those of the direct verifier, `prove`.  Two more things may differ than there: the
-bytes of .note.gnu.build-id, which debugedit writes anew, and a new .gnu_debuglink.  Debug information
-that is still there is no fault.
+build-id, which debugedit writes anew, and a new .gnu_debuglink.  Debug information that is still there
+is no fault.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from pkghook.findings import Finding, Severity, make
-from pkghook.ko.elf import SHF_EXECINSTR, SHF_INFO_LINK, SHF_WRITE, SHT_NOTE
+from pkghook.ko.elf import SHF_EXECINSTR, SHF_INFO_LINK, SHF_WRITE
 from pkghook.ko.match import Fault, fault, text
 from pkghook.ko.record import identity
 from pkghook.model import Proof
@@ -106,7 +106,7 @@ def _same_part(id: str, old: Part, new: Part) -> Iterator[Fault]:
         yield fault(id, section=section, field=field, before=getattr(old, field), after=getattr(new, field))
     elif old.refers != new.refers:
         yield fault("dangling-reference", section=section, before=shown(old.refers), after=shown(new.refers))
-    elif old.name != ".note.gnu.build-id" or old.type != SHT_NOTE:
+    else:
         yield fault(id, section=section, field="contents", bytes=old.size)
 
 

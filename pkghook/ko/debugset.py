@@ -49,7 +49,9 @@ def is_optional(section: Section) -> bool:
 
 def optional_sections(elf: Elf) -> list[int]:
     """Indices of what may go or stay."""
-    return [s.index for s in elf.sections if s.type == _SHT_LLVM_ADDRSIG and is_optional(s)]
+    if _SHT_LLVM_ADDRSIG not in elf.columns.type:
+        return []
+    return [s.index for s in elf.sections if is_optional(s)]
 
 
 def debug_sections(elf: Elf) -> frozenset[int]:
@@ -62,20 +64,34 @@ def debug_sections(elf: Elf) -> frozenset[int]:
 
 def is_unstripped(elf: Elf) -> bool:
     """True if at least one section of the debug set is not empty."""
-    going = debug_sections(elf)
-    return any(elf.sections[i].size and is_debug(elf.sections[i], elf.machine) for i in going)
+    sizes = elf.columns.size
+    return any([sizes[i] and is_debug(elf.sections[i], elf.machine) for i in debug_sections(elf)])
 
 
 def _find(elf: Elf) -> frozenset[int]:
-    machine = elf.machine
-    loose = [s for s in elf.sections if not s.flags & SHF_ALLOC and s.index]
-    going = {s.index for s in loose if is_debug(s, machine)}
-    going.update([s.index for s in loose if s.type in RELOCATIONS and s.info in going])
-    for section in [s for s in loose if s.type == SHT_GROUP]:
-        members = group_members(elf, section)
-        if members and going.issuperset(members):
-            going.add(section.index)
+    names, kinds, flags = elf.columns[:3]
+    # By name first, in one pass; is_debug knows the exceptions.
+    going = {i for i, (name, flag) in enumerate(zip(names, flags, strict=True)) if not flag & SHF_ALLOC and _named(name)}
+    if elf.machine in _ARC or elf.machine == EM_MIPS:
+        going = {s.index for s in elf.sections if s.index and is_debug(s, elf.machine)}
+    targets = zip(kinds, elf.columns.info, flags, strict=True)
+    relocations = [
+        i for i, (kind, info, flag) in enumerate(targets) if kind in RELOCATIONS and info in going and not flag & SHF_ALLOC
+    ]
+    going.update(relocations)
+    if SHT_GROUP in kinds:
+        going.update(_emptied_groups(elf, going))
     return frozenset(going)
+
+
+def _emptied_groups(elf: Elf, going: set[int]) -> list[int]:
+    found = []
+    for section in elf.sections:
+        if section.type == SHT_GROUP and not section.flags & SHF_ALLOC:
+            members = group_members(elf, section)
+            if members and going.issuperset(members):
+                found.append(section.index)
+    return found
 
 
 def group_members(elf: Elf, section: Section) -> array[int]:

@@ -2,7 +2,8 @@
 
 A record keeps these facts, so that a module can be proven to be the same after another tool has
 rewritten it and its bytes before are gone.  No number that a strip tool moves is among them:
-sections go by name and ordinal, symbols by what they are.  Digests are BLAKE2b of the bytes as they
+sections go by name and ordinal, symbols by what they are.  The build-id is a fact, but in no digest,
+because debugedit writes a new one.  Digests are BLAKE2b of the bytes as they
 lie in the file, so a record means the same on a machine of the other byte order.
 
 The obligations are those of the loader contract; `compare` holds two such facts against each other.
@@ -25,6 +26,7 @@ from pkghook.ko.elf import (
     SHN_LIVEPATCH,
     SHT_GROUP,
     SHT_NOBITS,
+    SHT_NOTE,
 )
 from pkghook.ko.match import unseen_rows
 from pkghook.ko.measure import build_id
@@ -43,6 +45,7 @@ DIGEST = 16  # bytes; what is guarded against is tools that go wrong, not somebo
 STREAM = 1 << 22  # bytes hashed at a time
 NAMES_LIMIT = 1 << 20  # bytes of symbol names kept to name what was lost
 _LABELS = (b".L", b"$")
+ID_AT = 16  # where the id starts in .note.gnu.build-id: behind three words and "GNU"
 NAME_BLOCK = 1 << 14  # a string without end over this many bytes is no symbol's name
 
 
@@ -75,7 +78,7 @@ class Part(NamedTuple):
     entsize: int
     size: int  # bytes; 0 for a group, whose members are facts of their own
     refers: str  # keys of what sh_link and, with SHF_INFO_LINK, sh_info name
-    digest: str  # of the contents; "" where there are none, and for relocations and groups
+    digest: str  # of the contents but the build-id; "" where there are none, and for relocations and groups
 
 
 class Relocs(NamedTuple):
@@ -172,7 +175,7 @@ def facts(elf: Elf, found: Plan, trailer: bytes = b"") -> Facts:
         saving=saved_at_least(elf, found),
         signature=len(trailer),
         signature_digest=sha256(trailer).hexdigest() if trailer else "",
-        build_id=build_id(elf),
+        build_id=view.build_id,
     )
 
 
@@ -182,10 +185,11 @@ class _View:
     A key is the section's name; where names repeat, NUL and an ordinal follow.
     """
 
-    __slots__ = ("elf", "going", "groups", "idents", "keys", "staying", "table", "tables")
+    __slots__ = ("build_id", "elf", "going", "groups", "idents", "keys", "staying", "table", "tables")
 
     def __init__(self, elf: Elf, found: Plan) -> None:
         self.elf = elf
+        self.build_id = build_id(elf)
         self.table = table = symbol_table(elf)
         _check_names(table)
         self.tables = (table.section, table.strtab, elf.sections[elf.names_index])
@@ -241,9 +245,20 @@ def _part(view: _View, section: Section) -> Part:
         section.align,
         section.entsize,
         0 if grouped else section.size,
-        "" if grouped or section.type in RELOCATIONS else _refers(view, section),
-        "" if bare else _digest(view.elf, section.offset, section.end),
+        "" if section.type in RELOCATIONS else _refers(view, section),
+        "" if bare else _contents(view, section),
     )
+
+
+def _contents(view: _View, section: Section) -> str:
+    """The digest of a section's contents, without the build-id: that of the facts may become another."""
+    own = bytes.fromhex(view.build_id)
+    if section.name == b".note.gnu.build-id" and section.type == SHT_NOTE and own:
+        data = view.elf.read(section)
+        end = ID_AT + len(own)
+        if data[ID_AT:end] == own:
+            return blake2b(data[:ID_AT] + bytes(len(own)) + data[end:], digest_size=DIGEST).hexdigest()
+    return _digest(view.elf, section.offset, section.end)
 
 
 def _refers(view: _View, section: Section) -> str:

@@ -41,8 +41,8 @@ def build_id(elf: Elf) -> str:
     Source: init_build_id() in kernel/module/main.c, parse_build_id_buf() in lib/buildid.c.
     """
     order = "little" if elf.shape.order == "<" else "big"
-    for section in elf.sections:
-        if section.type == SHT_NOTE and section.flags & SHF_ALLOC and section.size:
+    for section in [s for s, kind in zip(elf.sections, elf.columns.type, strict=True) if kind == SHT_NOTE]:
+        if section.flags & SHF_ALLOC and section.size:
             found = _build_id_in(elf.read(section), order)
             if found:
                 return found
@@ -68,13 +68,15 @@ def kept_digest(elf: Elf) -> str:
     digest = hashlib.sha256()
     data = elf.image.data if isinstance(elf.image, BytesImage) else None
     view = memoryview(data) if data is not None else None
-    for section in elf.sections:
-        if section.flags & SHF_ALLOC and section.size and section.type != SHT_NOBITS:
-            if view is not None:
-                digest.update(view[section.offset : section.offset + section.size])
-                continue
-            for part in _parts(elf, section):
-                digest.update(part)
+    kinds, offsets, sizes = elf.columns.type, elf.columns.offset, elf.columns.size
+    for index in [i for i, flags in enumerate(elf.columns.flags) if flags & SHF_ALLOC]:
+        if kinds[index] == SHT_NOBITS or not sizes[index]:
+            continue
+        if view is not None:
+            digest.update(view[offsets[index] : offsets[index] + sizes[index]])
+            continue
+        for part in _parts(elf, elf.sections[index]):
+            digest.update(part)
     return digest.hexdigest()
 
 

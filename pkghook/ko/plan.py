@@ -112,14 +112,21 @@ def is_livepatch(elf: Elf) -> bool:
     if found is None:
         found = elf.cache["livepatch"] = (
             SHN_LIVEPATCH in symbol_table(elf).sections_used
-            or bool([s for s in elf.sections if s.flags & SHF_RELA_LIVEPATCH])
-            or any([b"\0livepatch=" in b"\0" + elf.read(s) for s in elf.sections if s.name == b".modinfo"])
+            or any([flags & SHF_RELA_LIVEPATCH for flags in set(elf.columns.flags)])
+            or any([b"\0livepatch=" in b"\0" + elf.read(s) for s in _named(elf, b".modinfo")])
         )
     return bool(found)
 
 
+def _named(elf: Elf, name: bytes) -> list[Section]:
+    if name not in elf.columns.name:
+        return []
+    return [s for s in elf.sections if s.name == name]
+
+
 def _check_overlap(elf: Elf) -> None:
-    sized = [(s.offset, s.offset + s.size) for s in elf.in_file if s.size and s.type not in _NO_CONTENTS]
+    kinds, offsets, sizes = elf.columns.type, elf.columns.offset, elf.columns.size
+    sized = [(offsets[i], offsets[i] + sizes[i]) for i in elf.in_file if sizes[i] and kinds[i] not in _NO_CONTENTS]
     insort(sized, (elf.shoff, elf.table_end))
     last = elf.header_end
     for start, end in sized:
@@ -136,11 +143,12 @@ def _removed(elf: Elf) -> frozenset[int]:
 
 
 def _kept_relocations(elf: Elf, removed: frozenset[int], table: SymbolTable) -> list[RelocRun]:
-    wanted = [s for s in elf.sections if s.type in RELOCATIONS and s.index not in removed]
+    infos = elf.columns.info
+    wanted = [i for i, kind in enumerate(elf.columns.type) if kind in RELOCATIONS and i not in removed]
     check_relocations(elf, wanted)
-    for section in wanted:
-        if section.info in removed:
-            raise ModuleError("proof-impossible", relocations=section.index, target=section.info)
+    for index in wanted:
+        if infos[index] in removed:
+            raise ModuleError("proof-impossible", relocations=index, target=infos[index])
     runs = reloc_runs(elf, wanted)
     for run in runs:
         worst = max(run.symbols())
@@ -153,7 +161,8 @@ def _referenced(elf: Elf, removed: frozenset[int], runs: list[RelocRun]) -> set[
     found: set[int] = set()
     for run in runs:
         found.update(run.symbols())
-    found.update([s.info for s in elf.sections if s.type == SHT_GROUP and s.index not in removed])
+    if SHT_GROUP in elf.columns.type:
+        found.update([s.info for s in elf.sections if s.type == SHT_GROUP and s.index not in removed])
     return found
 
 
@@ -259,7 +268,7 @@ def _layout(
     livepatch: bool,
 ) -> Plan:
     table = symbol_table(elf)
-    staying = [s for s in elf.sections if s.index not in removed]
+    staying = [i for i in range(len(elf.sections)) if i not in removed]
     names = _cut_names(elf, removed)
     sizes = {
         table.section.index: (table.count - len(dropped)) * elf.shape.symbol_size,
@@ -267,8 +276,8 @@ def _layout(
     }
     sizes[elf.names_index] = names.size
     _check_references(elf, staying, removed)
-    for section in [s for s in staying if s.type == SHT_GROUP]:
-        sizes[section.index] = 4 + 4 * sum(m not in removed for m in debugset.group_members(elf, section))
+    for group in [i for i in staying if elf.columns.type[i] == SHT_GROUP]:
+        sizes[group] = 4 + 4 * sum(m not in removed for m in debugset.group_members(elf, elf.sections[group]))
     offsets, shoff = _offsets(elf, removed, sizes)
     return Plan(
         unstripped=debugset.is_unstripped(elf),
@@ -280,7 +289,7 @@ def _layout(
         rows={row: row - bisect_left(dropped, row) for row in referenced},
         strings=strings,
         names=names,
-        numbers={section.index: number for number, section in enumerate(staying)},
+        numbers=dict(zip(staying, range(len(staying)), strict=True)),
         offsets=offsets,
         sizes=sizes,
         relocations=tuple(runs),
@@ -298,37 +307,37 @@ def _cut_names(elf: Elf, removed: frozenset[int]) -> Cut:
     return cut(strings, elf.name_offsets, sorted(removed))
 
 
-def _check_references(elf: Elf, staying: list[Section], removed: frozenset[int]) -> None:
+def _check_references(elf: Elf, staying: list[int], removed: frozenset[int]) -> None:
     """Nothing that stays may point at what goes, or outside the table."""
-    targets = {s.link for s in staying}
-    targets.update([s.info for s in staying if s.flags & SHF_INFO_LINK])
-    if targets.isdisjoint(removed) and max(targets) < len(elf.sections):
-        return
-    for section in staying:
-        target = section.info if section.flags & SHF_INFO_LINK else 0
-        if section.link in removed or target in removed:
-            raise ModuleError("proof-impossible", section=section.index, link=section.link, info=section.info)
-        if max(section.link, target) >= len(elf.sections):
-            raise ModuleError("bad-section", section=section.index, link=section.link, info=section.info)
+    flags, links, infos, count = elf.columns.flags, elf.columns.link, elf.columns.info, len(elf.sections)
+    for index in staying:
+        target = infos[index] if flags[index] & SHF_INFO_LINK else 0
+        link = links[index]
+        if link in removed or target in removed:
+            raise ModuleError("proof-impossible", section=index, link=link, info=infos[index])
+        if link >= count or target >= count:
+            raise ModuleError("bad-section", section=index, link=link, info=infos[index])
 
 
 def _offsets(elf: Elf, removed: frozenset[int], sizes: dict[int, int]) -> tuple[dict[int, int], int]:
     """File offset of each section that stays, in the order in which they lie now; end of the last, aligned."""
     offsets = {0: 0}
     at = elf.header_end
-    for section in elf.in_file:
-        if section.index in removed:
+    kinds, before, aligns = elf.columns.type, elf.columns.size, elf.columns.align
+    for index in elf.in_file:
+        if index in removed:
             continue
-        align = min(section.align, MAX_FILE_ALIGN) or 1
-        if section.type == SHT_NOBITS:
-            offsets[section.index] = -(-at // align) * align
-            continue
-        at = -(-at // align) * align
-        offsets[section.index] = at
-        at += sizes.get(section.index, section.size)
+        start, align = at, aligns[index]
+        if align > 1:
+            align = min(align, MAX_FILE_ALIGN)
+            start = (at + align - 1) & -align
+        offsets[index] = start
+        if kinds[index] != SHT_NOBITS:
+            at = start + (sizes[index] if index in sizes else before[index])
     return offsets, -(-at // elf.shape.word) * elf.shape.word
 
 
 def saved_at_least(elf: Elf, found: Plan) -> int:
     """Bytes of the removed sections alone: what any step must save. A hard lower bound (V12)."""
-    return sum(s.size for s in elf.sections if s.index in found.removed and s.type not in _NO_CONTENTS)
+    kinds, sizes = elf.columns.type, elf.columns.size
+    return sum([sizes[i] for i in found.removed if kinds[i] not in _NO_CONTENTS])

@@ -236,7 +236,7 @@ def relocations(pair: Pair) -> Iterator[Fault]:
     """V4 and V6: the relocations are the same, entry by entry, and none lost its symbol."""
     old = [s for s in pair.before.sections if s.type in RELOCATIONS and s.index not in pair.going]
     new = [s for s in pair.after.sections if s.type in RELOCATIONS and s.index not in pair.residue]
-    check_relocations(pair.after, new)
+    check_relocations(pair.after, [s.index for s in new])
     if not pair.in_order or len(old) != len(new):
         old, new, faults = _by_target(pair, old, new)
         yield from faults
@@ -302,7 +302,7 @@ def _runs(pairs: list[tuple[Section, Section]]) -> Iterator[list[tuple[Section, 
 
 
 def _same_relocations(pair: Pair, group: list[tuple[Section, Section]]) -> Iterator[Fault]:
-    (run,), (new_run,) = reloc_runs(pair.before, [a for a, _ in group]), reloc_runs(pair.after, [b for _, b in group])
+    (run,), (new_run,) = reloc_runs(pair.before, [a.index for a, _ in group]), reloc_runs(pair.after, [b.index for _, b in group])
     if _as_expected(pair, run, new_run):
         return
     entry, word, shift = run.shape[:3]

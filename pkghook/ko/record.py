@@ -51,14 +51,14 @@ class Recorded(NamedTuple):
     names: tuple[str, ...] = ()  # further hard-linked names, relative to ROOT
 
 
-def identity(status: os.stat_result, now: int = 0) -> Identity:
-    """What tells whether a file was touched since; empty if it was changed so shortly before `now` that it cannot.
+def identity(status: os.stat_result, now: int | None = None) -> Identity:
+    """What tells whether a file was touched since; empty if it was touched so shortly before `now` that it cannot.
 
-    `now` is in nanoseconds since 1970, not later than the file was read; 0 is for a file that is looked up.
+    `now` is in nanoseconds since 1970, not later than the file was read; None is for a file that is looked up.
     """
-    if now and now - max(status.st_mtime_ns, status.st_ctime_ns) < RACY:
-        return ()
-    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+    found = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+    racy = now is not None and now - status.st_ctime_ns < RACY
+    return () if racy or min(found) < 0 else found
 
 
 def stem(path: str) -> str:

@@ -7,7 +7,6 @@ Layout: Elf32_Rel, Elf32_Rela, Elf64_Rel, Elf64_Rela of the ELF specification; M
 from __future__ import annotations
 
 from array import array
-from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import ModuleError
@@ -111,48 +110,45 @@ _SHAPES = {
 }
 
 
-def reloc_runs(elf: Elf, wanted: Iterable[Section]) -> list[RelocRun]:
-    """The relocation sections `wanted` in file order, neighbours joined; empty ones left out.
-
-    Raises ModuleError bad-relocation.
-    """
+def reloc_runs(elf: Elf, wanted: Iterable[int]) -> list[RelocRun]:
+    """The relocation sections with the indices `wanted` in file order, neighbours joined; empty ones left out."""
+    kinds, offsets, sizes = elf.columns.type, elf.columns.offset, elf.columns.size
     runs: list[RelocRun] = []
-    group: list[Section] = []
-    for section in sorted([s for s in wanted if s.size], key=_BY_OFFSET):
-        if group and (section.offset != group[-1].offset + group[-1].size or section.type != group[0].type):
-            runs.append(_read(elf, group))
+    group: list[int] = []
+    end = kind = -1
+    for index in sorted([i for i in wanted if sizes[i]], key=offsets.__getitem__):
+        if group and (offsets[index] != end or kinds[index] != kind):
+            runs.append(_read(elf, group, end))
             group = []
-        group.append(section)
+        group.append(index)
+        end, kind = offsets[index] + sizes[index], kinds[index]
     if group:
-        runs.append(_read(elf, group))
+        runs.append(_read(elf, group, end))
     return runs
 
 
-def check_relocations(elf: Elf, sections: Sequence[Section]) -> None:
+def check_relocations(elf: Elf, indices: Iterable[int]) -> None:
     """Raises ModuleError bad-relocation unless each section has entries, a target and the symbol table."""
-    every, count = elf.sections, len(elf.sections)
-    sizes = {kind: reloc_shape(elf, kind).entry * 4 for kind in RELOCATIONS}
-    for section in sections:
-        entry = sizes[section.type]
-        if section.entsize != entry or section.size % entry:
-            raise ModuleError("bad-relocation", section=section.index, entry_size=section.entsize, bytes=section.size)
-        info, link = section.info, section.link
-        if not 0 < info < count or every[info].type in RELOCATIONS:
-            raise ModuleError("bad-relocation", section=section.index, target=info)
-        if not 0 < link < count or every[link].type != SHT_SYMTAB:
-            raise ModuleError("bad-relocation", section=section.index, link=link)
+    kinds, count = elf.columns.type, len(elf.sections)
+    sizes, links, infos, entsizes = elf.columns.size, elf.columns.link, elf.columns.info, elf.columns.entsize
+    entries = {kind: reloc_shape(elf, kind).entry * 4 for kind in RELOCATIONS}
+    for index in indices:
+        size, entsize, info, link = sizes[index], entsizes[index], infos[index], links[index]
+        if entsize != entries[kinds[index]] or size % entsize:
+            raise ModuleError("bad-relocation", section=index, entry_size=entsize, bytes=size)
+        if not 0 < info < count or kinds[info] in RELOCATIONS:
+            raise ModuleError("bad-relocation", section=index, target=info)
+        if not 0 < link < count or kinds[link] != SHT_SYMTAB:
+            raise ModuleError("bad-relocation", section=index, link=link)
 
 
-_BY_OFFSET = itemgetter(5, 1)  # offset, index
-
-
-def _read(elf: Elf, sections: list[Section]) -> RelocRun:
-    start = sections[0].offset
-    size = sections[-1].offset + sections[-1].size - start
-    found = elf.cache.get((start, size))
+def _read(elf: Elf, group: list[int], end: int) -> RelocRun:
+    start = elf.columns.offset[group[0]]
+    found = elf.cache.get((start, end))
     if found is None:
-        shape = reloc_shape(elf, sections[0].type)
-        found = elf.cache[start, size] = RelocRun(tuple(sections), shape, elf.image.read(start, size))
+        shape = reloc_shape(elf, elf.columns.type[group[0]])
+        sections = tuple([elf.sections[i] for i in group])
+        found = elf.cache[start, end] = RelocRun(sections, shape, elf.image.read(start, end - start))
     return found  # type: ignore[return-value]
 
 
@@ -170,7 +166,7 @@ def renumbered(run: RelocRun, numbers: Mapping[int, int]) -> bytearray | array[i
     if shape.shift:
         low = (1 << shape.shift) - 1
         words = {w: numbers[w >> shape.shift] << shape.shift | w & low for w in set(run.column)}
-    column = array("I", map(words.__getitem__, run.column))
+    column = array("I", [words[w] for w in run.column])
     if shape.foreign:
         column.byteswap()
     wide = run.words[:]
