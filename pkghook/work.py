@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, NamedTuple
 from pkghook import __version__
 from pkghook.chain import native
 from pkghook.errors import MissingDependencyError, ModuleError
-from pkghook.findings import Finding, make
+from pkghook.findings import Finding, Severity, make
 from pkghook.ko import codec, machines
 from pkghook.ko.elf import parse
 from pkghook.ko.file import BytesImage, FdImage, load
 from pkghook.ko.measure import account, build_id, kept_digest
-from pkghook.ko.plan import Drop, plan
+from pkghook.ko.plan import DEBUG_ONLY, Drop, plan
 from pkghook.ko.prove import broken_table, prove
 from pkghook.model import Attempt, Compression, Entry, Outcome, Proof, Sizes, State
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pkghook.ko.file import ModuleFile
     from pkghook.ko.match import Fault
     from pkghook.ko.plan import Plan
+    from pkghook.ko.record import Record
     from pkghook.sources import Found, Scratch, Source
     from pkghook.sources.tree import Tree
 
@@ -58,6 +59,7 @@ class Order(NamedTuple):
     fsync: bool = False
     dry_run: bool = False
     digest_before: bool = False
+    record: Record | None = None  # made before other tools touched the tree
 
 
 class Seen(NamedTuple):
@@ -92,9 +94,27 @@ def _judged(order: Order, found: Found, source: Source, blank: Entry) -> Entry:
         return _kept(blank, keep.reason) if keep else _failed(blank, error.finding(found.path))
     except MissingDependencyError as error:
         return _failed(blank, make("missing-dependency", found.path, needs=error.message))
+    proof, told = _against_record(order, seen)
+    seen = seen._replace(entry=seen.entry._replace(proof=proof, findings=told))
+    if any(finding.severity is Severity.ERROR for finding in told):
+        # What another tool has damaged must not be made to look well by stripping it.
+        return _failed(seen.entry)
     if keep:
         return _kept(seen.entry, keep.reason)
     return _by_policy(order, seen) or _through_chain(order, seen)
+
+
+def _against_record(order: Order, seen: Seen) -> tuple[Proof, tuple[Finding, ...]]:
+    """Is this still the module that was recorded?"""
+    if order.record is None:
+        return Proof.NONE, ()
+    from pkghook.ko.compare import judge_recorded
+    from pkghook.ko.facts import facts
+
+    planned = seen.plan if order.drop == DEBUG_ONLY else plan(seen.elf)
+    return judge_recorded(
+        order.record, seen.found.path, seen.source.stat, lambda: facts(seen.elf, planned, seen.file.trailer)
+    )
 
 
 def _read(order: Order, found: Found, source: Source, blank: Entry) -> Seen:
@@ -186,7 +206,7 @@ def _exhausted(seen: Seen, attempts: tuple[Attempt, ...]) -> Entry:
     tried = ", ".join(f"{a.step} {a.outcome.value}" for a in attempts)
     if seen.plan.livepatch:
         found = make("livepatch-kept", path, attempts=tried)
-        return _kept(entry, "livepatch: no step passed")._replace(findings=(found,))
+        return _kept(entry, "livepatch: no step passed")._replace(findings=(*entry.findings, found))
     return _failed(entry, make("chain-exhausted", path, attempts=tried, last=last.why), attempts=attempts)
 
 
@@ -201,7 +221,7 @@ def _would(order: Order, seen: Seen) -> Entry:
         state=State.STRIPPED,
         sizes=sizes,
         signature="removed" if removed else "",
-        findings=(make("signature-removed", seen.found.path),) if removed else (),
+        findings=(*entry.findings, *([make("signature-removed", seen.found.path)] if removed else [])),
         step=order.steps[0].name,
     )
 
@@ -229,7 +249,7 @@ def _replaced(order: Order, seen: Seen, candidate: Candidate, attempts: tuple[At
         dropped_symbols=tuple(sorted(_names(seen.elf, plan))),
         dropped_labels=plan.labels,
         attempts=attempts,
-        findings=tuple(findings),
+        findings=(*entry.findings, *findings),
     )
 
 
@@ -285,9 +305,9 @@ def _strip(order: Order, seen: Seen, step: Step, planned: Plan) -> tuple[Scratch
     scratch = order.tree.scratch(seen.source)
     image = _image_file(order, seen)
     try:
-        place = os.path.dirname(scratch.path)
-        fd = image.fd if image else seen.source.fd
-        path, failure = run_step(step, tool, fd, place, order.list_file, timeout=order.timeout)
+        path, failure = run_step(
+            step, tool, image.fd, os.path.dirname(scratch.path), order.list_file, timeout=order.timeout
+        )
         if failure is None:
             os.rename(path, scratch.path)
             scratch = order.tree.reopen(scratch)
@@ -295,21 +315,18 @@ def _strip(order: Order, seen: Seen, step: Step, planned: Plan) -> tuple[Scratch
         order.tree.discard(scratch)
         raise
     finally:
-        if image:
-            order.tree.discard(image)
+        order.tree.discard(image)
     if failure is not None:
         order.tree.discard(scratch)
         return None, failure
     return scratch, Attempt(step.name, tool.version, Outcome.PASSED)
 
 
-def _image_file(order: Order, seen: Seen) -> Scratch | None:
-    """The image as a file of its own, where the module file holds more than the image."""
+def _image_file(order: Order, seen: Seen) -> Scratch:
+    """A copy of the image for an outside tool, which might write to its input."""
     image = seen.file.image
-    if isinstance(image, FdImage) and seen.file.signature is None:
-        return None
     scratch = order.tree.scratch(seen.source)
-    _write(order, scratch, (image.read(at, min(IN_MEMORY, image.size - at)) for at in range(0, image.size, IN_MEMORY)))
+    _write(order, scratch, (image.read(at, min(STREAM, image.size - at)) for at in range(0, image.size, STREAM)))
     return scratch
 
 

@@ -13,7 +13,8 @@ from collections import Counter
 from typing import Any
 
 DEBUG = re.compile(
-    r"\.z?debug_.*|\.line|\.stab(\..*)?|\.stabstr|\.gdb_index|\.gnu\.linkonce\.wi\..*|\.gnu\.debuglto_\.debug_.*", re.DOTALL
+    r"\.z?debug_.*|\.line|\.stab(\..*)?|\.stabstr|\.gdb_index|\.gnu\.linkonce\.wi\..*|\.gnu\.debuglto_\.debug_.*",
+    re.DOTALL,
 )
 NULL, SYMTAB, STRTAB, RELA, NOBITS, REL, GROUP, ADDRSIG = 0, 2, 3, 4, 8, 9, 17, 0x6FFF4C03
 ALLOC, INFO_LINK, KLP = 2, 0x40, 0x100000
@@ -21,7 +22,7 @@ ARC = {45, 93, 195}
 SPECIAL = {0xFF20, 0xFFF1, 0xFFF2}
 
 
-class Broken(Exception):  # noqa: N818
+class Broken(Exception):
     """The loader would refuse the file, or could not trust it."""
 
 

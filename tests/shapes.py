@@ -156,7 +156,9 @@ class Grower:
     def ordered(self, symbols: list[Sym], bare: frozenset[str]) -> list[Sym]:
         """The null symbol, then locals (those of sections first), then the others."""
         own = [
-            Sym("", s.called, bind=LOCAL, type=SECTION) for s in self.sections if s.type != GROUP and s.called not in bare
+            Sym("", s.called, bind=LOCAL, type=SECTION)
+            for s in self.sections
+            if s.type != GROUP and s.called not in bare
         ]
         every = [*own, *symbols]
         return [Sym("", bind=LOCAL), *(s for s in every if s.bind == LOCAL), *(s for s in every if s.bind != LOCAL)]

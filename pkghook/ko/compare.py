@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from pkghook.errors import ModuleError
 from pkghook.findings import Finding, Severity, make
 from pkghook.ko.elf import SHF_EXECINSTR, SHF_INFO_LINK, SHF_WRITE
 from pkghook.ko.match import Fault, fault, text
@@ -236,20 +237,29 @@ def judge_recorded(
 ) -> tuple[Proof, tuple[Finding, ...]]:
     """Is the module at `path` the recorded one? RECORDED if it is; else NONE, with what was lost as findings.
 
-    `status` is that of the open file; `now` works out its facts, and is not called for a file that nobody
-    touched.  A signature that was lost, or that no longer fits, is an error; another one is told.  Raises
-    what `now` raises.
+    `status` is that of the open file; `now` reads it and works out its facts, and is not called for a file
+    that nobody touched.  What it raises as ModuleError is what became of the module.  A signature that was
+    lost, or that no longer fits, is an error; another one is told.
     """
     recorded = record.find(path)
     if recorded is None:
         return Proof.NONE, (make("record-missing", path),)
     if recorded.identity and recorded.identity == identity(status):
         return Proof.RECORDED, ()
-    facts = now()
+    try:
+        facts = now()
+    except ModuleError as error:
+        return Proof.NONE, (error.finding(path), *_ruined(path, recorded.facts, error))
     faults = compare(recorded.facts, facts)
     findings = (*_told(path, faults), *_signature(path, recorded.facts, facts, changed=bool(faults)))
     broken = any(finding.severity is Severity.ERROR for finding in findings)
     return Proof.NONE if broken else Proof.RECORDED, findings
+
+
+def _ruined(path: str, recorded: Facts, error: ModuleError) -> Iterator[Finding]:
+    """A livepatch module that cannot be read any more: GNU strip leaves relocations of symbols that do not exist."""
+    if recorded.livepatch:
+        yield make("livepatch-changed", path, unreadable=error.id)
 
 
 def _told(path: str, faults: Iterable[Fault]) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from pkghook.judge import policy as policies
 from pkghook.judge import receipt as receipts
 from pkghook.judge.rules import conclude
 from pkghook.judge.verdict import judge
+from pkghook.ko import record as records
 from pkghook.ko import symbols
 from pkghook.ko.plan import Drop
 from pkghook.model import Entry, Sizes, State
@@ -41,6 +42,7 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     wanted = _symbol_list(settings)
     chain = steps.order(settings.chain, symbols=wanted is not None, labels=settings.discard_labels)
     policy = policies.of(settings)
+    record = records.read(settings.before) if settings.before else None
     with Tree(root) as tree:
         if not settings.dry_run:
             tree.lock()
@@ -50,12 +52,13 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
         try:
             with _list_file(wanted, chain) as list_file:
                 order = _order(tree, walk, settings, policy, chain, wanted)._replace(
-                    fsync=fsync, list_file=list_file, digest_before=settings.digest_before or fsync
+                    fsync=fsync, list_file=list_file, digest_before=settings.digest_before or fsync, record=record
                 )
                 entries = _strip_all(order, walk, settings, err)
         finally:
             tree.clean()
-    receipt = _receipt(order, walk, entries, (*walk.findings, *swept), wanted)
+    unmatched = record.unmatched([found.path for found in walk.modules]) if record else ()
+    receipt = _receipt(order, walk, entries, (*walk.findings, *swept, *unmatched), wanted)
     return _tell(receipt, policy, settings, out)
 
 

@@ -17,6 +17,7 @@ from tests import loader, modules
 from tests.surgery import Patient, elf, native_strip
 
 SMALL = 8 << 20  # bytes up to which the second opinion, which is slow, is asked too
+LARGE = 64 << 20  # riscv64 has modules of up to 858 MB
 
 
 def checked(data: bytes, drop: Drop | None = None) -> bytes:
@@ -35,16 +36,6 @@ def checked(data: bytes, drop: Drop | None = None) -> bytes:
 
 
 def test_amd64_is_what_is_shipped_to_the_byte(corpus: Path) -> None:
-    paths = modules.sample(corpus, "amd64", 60)
-    assert len(paths) >= 60
-    assert paths[-1] == max(paths, key=lambda path: path.stat().st_size) or len(paths) > 60
-    for path in paths:
-        data = modules.image(path)
-        assert checked(data) == modules.image(modules.shipped(corpus, "amd64", path)), path
-
-
-@pytest.mark.full
-def test_all_of_amd64_is_what_is_shipped_to_the_byte(corpus: Path) -> None:
     paths = modules.unstripped(corpus, "amd64")
     assert len(paths) > 1000
     for path in paths:
@@ -53,7 +44,7 @@ def test_all_of_amd64_is_what_is_shipped_to_the_byte(corpus: Path) -> None:
 
 @pytest.mark.parametrize("kernel", ["arm64", "s390x", "armel", "riscv64"])
 def test_other_machines_without_any_tool_for_them(corpus: Path, kernel: str) -> None:
-    paths = modules.unstripped(corpus, kernel)
+    paths = [path for path in modules.unstripped(corpus, kernel) if path.stat().st_size <= LARGE]
     assert len(paths) > 40
     for path in paths:
         data, theirs = modules.image(path), modules.image(modules.shipped(corpus, kernel, path))

@@ -6,7 +6,6 @@ The damage is done to what the native step has written, which passes undamaged. 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -122,7 +121,9 @@ def test_v2_type(case: Case) -> None:
 
 def test_v2_size(case: Case) -> None:
     patient = case.patient
-    assert case.judged(patient.set_section(".modinfo", size=patient.section(".modinfo", "size") - 1)) == ["alloc-changed"]
+    assert case.judged(patient.set_section(".modinfo", size=patient.section(".modinfo", "size") - 1)) == [
+        "alloc-changed"
+    ]
 
 
 def test_v2_no_longer_loaded(case: Case) -> None:
@@ -240,7 +241,9 @@ def test_v4_order(case: Case) -> None:
 
 def test_v4_target(case: Case) -> None:
     patient = case.patient
-    assert case.judged(patient.set_section(case.relocated, info=patient.names.index(".data")))[0] == "relocation-changed"
+    assert (
+        case.judged(patient.set_section(case.relocated, info=patient.names.index(".data")))[0] == "relocation-changed"
+    )
 
 
 def test_v4_lost(case: Case) -> None:
@@ -487,5 +490,3 @@ def test_v12_sizes(case: Case, tool: str) -> None:
     assert judged(len(case.out) + slack + 1) == ["shrink-below-expected"]
     assert judged(len(case.before)) == ["shrink-below-expected"]
     assert judged(len(case.out) - (8 * len(found.numbers) + 64 if tool else 0) - 1) == ["overstripped"]
-
-

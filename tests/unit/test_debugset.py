@@ -105,7 +105,9 @@ def test_an_empty_group_stays_what_it_is() -> None:
     assert going(grown(group())) == []
 
 
-@pytest.mark.parametrize("data", [b"\1", b"\1\0\0", bytes(6), struct.pack("<II", 1, 200), struct.pack("<II", 1, 1 << 31)])
+@pytest.mark.parametrize(
+    "data", [b"\1", b"\1\0\0", bytes(6), struct.pack("<II", 1, 200), struct.pack("<II", 1, 1 << 31)]
+)
 def test_bad_groups(data: bytes) -> None:
     parsed = grown(Sec(".group", data, 0, shapes.GROUP, 4, 4, info="helper"))
     (section,) = (s for s in parsed.sections if s.type == shapes.GROUP)

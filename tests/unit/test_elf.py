@@ -145,7 +145,11 @@ def test_section_names_without_an_end() -> None:
 
 
 def test_a_section_without_contents_may_lie_anywhere() -> None:
-    for which, fields in ((".bss", {"offset": 1 << 60}), (".bss", {"size": 1 << 60}), (".note.GNU-stack", {"offset": 5})):
+    for which, fields in (
+        (".bss", {"offset": 1 << 60}),
+        (".bss", {"size": 1 << 60}),
+        (".note.GNU-stack", {"offset": 5}),
+    ):
         data = bytes(Patient(shapes.module()).set_section(which, **fields))
         parsed = elf(data)
         assert parsed.end == len(data)

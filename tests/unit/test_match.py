@@ -64,7 +64,9 @@ def test_sections_that_changed_places() -> None:
 
 
 def test_missing_and_added() -> None:
-    found = pair(shapes.stripped(shapes.AMD64, Sec(".a"), Sec(".b")), shapes.stripped(shapes.AMD64, Sec(".b"), Sec(".c")))
+    found = pair(
+        shapes.stripped(shapes.AMD64, Sec(".a"), Sec(".b")), shapes.stripped(shapes.AMD64, Sec(".b"), Sec(".c"))
+    )
     assert ([s.name for s in found.missing], [s.name for s in found.added]) == ([b".a"], [b".c"])
 
 

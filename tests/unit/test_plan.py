@@ -259,7 +259,9 @@ def test_labels() -> None:
     for data in (shapes.module(shapes.AMD64, used, also=also), shapes.stripped(shapes.AMD64, used, also=also)):
         found = planned(data, LABELS)
         assert found.labels == 2
-        there = {Patient(native_strip(data, LABELS)).symbol_name(row) for row in Patient(native_strip(data, LABELS)).rows()}
+        there = {
+            Patient(native_strip(data, LABELS)).symbol_name(row) for row in Patient(native_strip(data, LABELS)).rows()
+        }
         assert there.isdisjoint({".L1", ".LC0"})
         assert there >= {".Lused", ".Lfunc", ".Lglobal", ".Labs", "L1"}
 

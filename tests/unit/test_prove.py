@@ -118,7 +118,9 @@ def where(patient: Patient, offset: int, table: int, size: int) -> str:
     for index in range(1, patient.header("shnum")):
         start = patient.section(index, "offset")
         if patient.section(index, "type") != shapes.NOBITS and start <= offset < start + patient.section(index, "size"):
-            return {".symtab": "symbol", ".strtab": "strings", ".shstrtab": "strings"}.get(patient.names[index], "contents")
+            return {".symtab": "symbol", ".strtab": "strings", ".shstrtab": "strings"}.get(
+                patient.names[index], "contents"
+            )
     return "padding"
 
 
@@ -166,13 +168,17 @@ def test_addrsig_may_go_or_stay_but_not_come() -> None:
     assert prove(without, with_it, stripped=False) == ()
 
 
-@pytest.mark.parametrize("name", [".BTF", ".BTF.base", ".comment", ".note.Linux", ".gnu_debuglink", ".m68k_fixup", ".ctf"])
+@pytest.mark.parametrize(
+    "name", [".BTF", ".BTF.base", ".comment", ".note.Linux", ".gnu_debuglink", ".m68k_fixup", ".ctf"]
+)
 def test_what_is_never_residue_must_stay(name: str) -> None:
     there = shapes.module(shapes.AMD64, Sec(name, b"contents", key="x"))
     assert judged(there, shapes.stripped(shapes.AMD64, Sec(name, b"contents", key="x"))) == []
     assert judged(there, shapes.stripped()) == ["section-changed"]
     assert judged(there, shapes.stripped(shapes.AMD64, Sec(name, b"c0ntents", key="x"))) == ["section-changed"]
-    assert judged(shapes.module(), shapes.stripped(shapes.AMD64, Sec(name, b"contents", key="x"))) == ["section-changed"]
+    assert judged(shapes.module(), shapes.stripped(shapes.AMD64, Sec(name, b"contents", key="x"))) == [
+        "section-changed"
+    ]
 
 
 @pytest.mark.parametrize("data", [b"", b"\1\0\0\0"])
@@ -194,7 +200,9 @@ def test_a_group_with_a_member_too_few() -> None:
     assert judged(grown(".text.a", ".text.b"), grown(".text.a")) == ["dangling-reference"]
     assert judged(grown(".text.a"), grown(".text.b")) == ["dangling-reference"]
     assert judged(grown(".text.a"), grown(".text.a", ".text.a")) == ["dangling-reference"]
-    assert judged(grown(".text.a"), bytes(Patient(grown(".text.a")).set_section(".group", info=1))) == ["dangling-reference"]
+    assert judged(grown(".text.a"), bytes(Patient(grown(".text.a")).set_section(".group", info=1))) == [
+        "dangling-reference"
+    ]
     assert judged(grown(".text.a"), bytes(Patient(grown(".text.a")).set_section(".group", info=900))) == [
         "dangling-reference"
     ]
@@ -205,7 +213,9 @@ def test_a_group_with_a_member_too_few() -> None:
 
 def test_a_link_to_another_section() -> None:
     out = Patient(AFTER["amd64"])
-    assert judged(BEFORE["amd64"], bytes(out.set_section("__patchable_function_entries", link=3))) == ["dangling-reference"]
+    assert judged(BEFORE["amd64"], bytes(out.set_section("__patchable_function_entries", link=3))) == [
+        "dangling-reference"
+    ]
 
 
 @pytest.mark.parametrize("which", [".symtab", ".rela.text"])

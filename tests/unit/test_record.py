@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -17,10 +18,10 @@ from pkghook import cli
 from pkghook.errors import ReceiptError
 from pkghook.findings import Finding
 from pkghook.ko import codec, compare, record
-from pkghook.ko.elf import parse
+from pkghook.ko.elf import Elf, parse
 from pkghook.ko.facts import Facts, facts
 from pkghook.ko.file import BytesImage
-from pkghook.ko.plan import plan
+from pkghook.ko.plan import Plan, plan
 from pkghook.ko.record import Record, Recorded
 from pkghook.model import Compression, Proof
 from pkghook.sources import Found
@@ -364,7 +365,12 @@ def recorded(tree: Tree, found: Found) -> str:
 
 def test_changed_while_it_was_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = put(tmp_path, KO, shapes.module())
-    monkeypatch.setattr(story, "plan", lambda elf: path.chmod(0o640) or plan(elf))
+
+    def meddle(elf: Elf) -> Plan:
+        path.chmod(0o640)
+        return plan(elf)
+
+    monkeypatch.setattr(story, "plan", meddle)
     with Tree(str(tmp_path)) as tree:
         (found,) = tree.walk().modules
         assert recorded(tree, found) == "changed-during-run"
@@ -383,18 +389,23 @@ def test_a_fault_of_our_own_costs_one_module(
 ) -> None:
     put(tmp_path / "root", KO, shapes.module())
     put(tmp_path / "root", "lib/modules/6.1.0/kernel/b.ko", shapes.stripped(AMD64))
-    real = story.facts
 
-    def facts_or_not(elf: Any, *rest: Any) -> Facts:  # noqa: ANN401
-        return 1 / 0 if elf.image.size == len(shapes.stripped()) else real(elf, *rest)  # type: ignore[return-value]
+    def broken(elf: Elf, found: Plan, trailer: bytes) -> Facts:
+        if elf.image.size == len(shapes.stripped()):
+            raise ZeroDivisionError
+        return facts(elf, found, trailer)
 
-    monkeypatch.setattr(story, "facts", facts_or_not)
+    def deadly(elf: Elf, found: Plan, trailer: bytes) -> Facts:
+        os.kill(os.getpid(), signal.SIGKILL)
+        return facts(elf, found, trailer)
+
+    monkeypatch.setattr(story, "facts", broken)
     status, found = make(tmp_path / "root", tmp_path / "record", "--debug")
     assert (status, len(found.entries)) == (1, 1)
     told = capsys.readouterr().err
     assert "[internal-error]" in told
     assert "ZeroDivisionError" in told
-    monkeypatch.setattr(story, "facts", lambda elf, *rest: os.kill(os.getpid(), 9) or real(elf, *rest))
+    monkeypatch.setattr(story, "facts", deadly)
     status, found = make(tmp_path / "root", tmp_path / "record")
     assert (status, len(found.entries)) == (1, 0)
     assert "[worker-killed]" in capsys.readouterr().err

@@ -121,7 +121,7 @@ def test_a_symbol_that_the_table_does_not_have(kind: str) -> None:
     run = all_runs(elf(data))[0]
     for number, good in ((count - 1, True), (count, False), (0xFFFFFF, False)):
         patient = Patient(data)
-        words = renumbered(run, {n: number for n in run.symbols()})
+        words = renumbered(run, dict.fromkeys(run.symbols(), number))
         patient.data[run.offset : run.offset + run.size] = words.tobytes()
         parsed = elf(bytes(patient))
         assert patient.section(name, "offset") == run.offset
