@@ -252,7 +252,7 @@ class File:
 
     def end(self) -> int:
         """Where what belongs to nobody begins."""
-        table = self.shoff + self.shnum * (64 if self.is64 else 40)
+        table: int = self.shoff + self.shnum * (64 if self.is64 else 40)
         return max(table, *(s.offset + s.size for s in self.sections if s.type not in (NULL, NOBITS)))
 
 

@@ -210,10 +210,10 @@ class Grower:
         names = Strings()
         if self.one_string_table:
             names = self.strings
-        for header in (*found, Header(".symtab", *[0] * 7, b"")):
+        for header in found:
             names.add(header.name)
-        names.add(".strtab")
-        names.add(".shstrtab")
+        for name in (".symtab", ".strtab", ".shstrtab"):
+            names.add(name)
         found.append(Header(".symtab", SYMTAB, 0, len(table), self.strtab, first_global, self.kind.word, entry, table))
         strings = bytes(self.strings.data)
         found.append(Header(".strtab", STRTAB, 0, len(strings), 0, 0, 1, 0, strings))

@@ -44,7 +44,8 @@ SYMBOL = {
         "name": (0, "I"), "info": (4, "B"), "other": (5, "B"), "shndx": (6, "H"), "value": (8, "Q"), "size": (16, "Q"),
     },
     False: {
-        "name": (0, "I"), "value": (4, "I"), "size": (8, "I"), "info": (12, "B"), "other": (13, "B"), "shndx": (14, "H"),
+        "name": (0, "I"), "value": (4, "I"), "size": (8, "I"),
+        "info": (12, "B"), "other": (13, "B"), "shndx": (14, "H"),
     },
 }  # fmt: skip
 RELOCATION = {
@@ -172,6 +173,23 @@ class Patient:
         for field, value in fields.items():
             self.put(self.entry_at(which, entry), RELOCATION[self.is64][field], value)
         return self
+
+    def target(self, which: Which, entry: int) -> int:
+        """The number of the symbol that a relocation names."""
+        at, form = self._number(which, entry)
+        return self.get(at, form) >> (0 if self.is64 else 8)
+
+    def set_target(self, which: Which, entry: int, number: int) -> Patient:
+        """Let a relocation name another symbol."""
+        at, form = self._number(which, entry)
+        self.put(at, form, number if self.is64 else number << 8 | self.get(at, form) & 0xFF)
+        return self
+
+    def _number(self, which: Which, entry: int) -> tuple[int, tuple[int, str]]:
+        """Where the symbol's number lies: of 64 bits of r_info the upper half, but on MIPS the first."""
+        first = not self.is64 or self.order == ">" or self.header("machine") == 8
+        at = self.entry_at(which, entry) + (8 if self.is64 else 4)
+        return at + (0 if first else 4), (0, "I")
 
     def set_bytes(self, which: Which, offset: int, data: bytes) -> Patient:
         """Bytes of a section's contents."""

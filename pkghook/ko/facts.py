@@ -27,6 +27,7 @@ from pkghook.ko.elf import (
     SHT_GROUP,
     SHT_NOBITS,
     SHT_NOTE,
+    SHT_NULL,
 )
 from pkghook.ko.match import unseen_rows
 from pkghook.ko.measure import build_id
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 DIGEST = 16  # bytes; what is guarded against is tools that go wrong, not somebody who looks for collisions
 STREAM = 1 << 22  # bytes hashed at a time
 NAMES_LIMIT = 1 << 20  # bytes of symbol names kept to name what was lost
+_TABLES = ("\0symbols", "\0strings", "\0names")  # their keys
+_BARE = (SHT_NULL, SHT_NOBITS, SHT_GROUP, *RELOCATIONS)  # no contents, or such as are facts of their own
 _LABELS = (b".L", b"$")
 ID_AT = 16  # where the id starts in .note.gnu.build-id: behind three words and "GNU"
 NAME_BLOCK = 1 << 14  # a string without end over this many bytes is no symbol's name
@@ -201,7 +204,7 @@ class _View:
 
 def _keys(view: _View) -> tuple[dict[int, str], list[Section]]:
     """The key of each section by index, and the sections that stay, without the tables."""
-    keys = {0: "", **{table.index: f"\0{which}" for which, table in enumerate(view.tables)}}
+    keys = {0: "", **{table.index: key for table, key in zip(view.tables, _TABLES, strict=True)}}
     staying: list[Section] = []
     seen: dict[bytes, int] = {}
     for section in view.elf.sections:
@@ -236,17 +239,15 @@ def _check_names(table: SymbolTable) -> None:
 
 
 def _part(view: _View, section: Section) -> Part:
-    grouped = section.type == SHT_GROUP
-    bare = grouped or section.type in RELOCATIONS or section.type == SHT_NOBITS or not section.size
     return Part(
         _text(section.name),
         section.type,
         section.flags & ~SHF_INFO_LINK,
         section.align,
         section.entsize,
-        0 if grouped else section.size,
+        0 if section.type == SHT_GROUP else section.size,
         "" if section.type in RELOCATIONS else _refers(view, section),
-        "" if bare else _contents(view, section),
+        "" if section.type in _BARE or not section.size else _contents(view, section),
     )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # How far tools are known to differ from the expected size: bytes a section, and per file.
 PER_SECTION, PER_FILE = 8, 64
+KEEP_SYMBOLS = ("eu-strip", "llvm-strip")
 _STREAM = 1 << 22
 _NT_GNU_BUILD_ID = 3
 
@@ -27,12 +28,25 @@ def account(before: Elf, plan: Plan, size: int, tool: str) -> Iterator[Fault]:
     """V12: did the module shrink as its section table says? `tool` is "" for the native steps, which differ by 0."""
     floor = before.image.size - saved_at_least(before, plan)
     slack = PER_SECTION * len(plan.numbers) + PER_FILE if tool else 0
-    # eu-strip leaves the string table as it was.
-    left = symbol_table(before).strtab.size - plan.strings.size if tool == "eu-strip" else 0
-    if size > plan.expected + slack + left or (size > floor and plan.removed):
-        yield fault("shrink-below-expected", bytes=size, expected=plan.expected, at_most=min(floor, plan.expected + slack))
+    most = plan.expected + slack + _left_by(tool, before, plan)
+    if size > most or (size > floor and plan.removed):
+        yield fault("shrink-below-expected", bytes=size, expected=plan.expected, at_most=min(floor, most))
     elif size < plan.expected - slack:
         yield fault("overstripped", bytes=size, expected=plan.expected, at_least=plan.expected - slack)
+
+
+def _left_by(tool: str, before: Elf, plan: Plan) -> int:
+    """Bytes of symbols and names that a tool leaves although nothing needs them.
+
+    eu-strip and llvm-strip keep section symbols that no relocation names; eu-strip keeps FILE symbols
+    too and the string table as it was.
+    """
+    if tool not in KEEP_SYMBOLS:
+        return 0
+    table = symbol_table(before)
+    unneeded = sum(table.shndx[row] not in plan.removed for row in plan.dropped)
+    names = table.strtab.size - plan.strings.size if tool == "eu-strip" else 0
+    return unneeded * before.shape.symbol_size + names
 
 
 def build_id(elf: Elf) -> str:

@@ -14,6 +14,7 @@ from pkghook.ko import symbols
 from pkghook.ko.plan import Drop, is_livepatch, plan, saved_at_least
 from pkghook.ko.prove import prove
 from tests import loader, modules
+from tests.support import need_kernel
 from tests.surgery import Patient, elf, native_strip
 
 SMALL = 8 << 20  # bytes up to which the second opinion, which is slow, is asked too
@@ -64,7 +65,7 @@ def test_the_second_opinion(corpus: Path, kernel: str) -> None:
 
 @pytest.mark.parametrize("kernel", ["amd64", "amd64-6.12", "arm64", "s390x", "armel", "riscv64"])
 def test_nothing_goes_from_what_is_shipped(corpus: Path, kernel: str) -> None:
-    paths = sorted(modules.need_kernel(corpus, kernel).rglob("*.ko*"))[::40]
+    paths = sorted(need_kernel(corpus, kernel).rglob("*.ko*"))[::40]
     assert len(paths) > 20
     for path in paths:
         data = modules.image(path)

@@ -267,7 +267,7 @@ def test_livepatch(shape: str, tool: str, tmp_path: Path) -> None:
 def test_debugedit_and_a_debuglink_are_fine(build: Build, module: Path) -> None:
     """What find-debuginfo of RPM does, if it is told to keep what is not debug information."""
     before = build.record.entries[0].facts
-    seed = [need_tool("debugedit"), "-b", "/", "-d", "/usr/src", "-i", "--build-id-seed=1", module]
+    seed: list[str | Path] = [need_tool("debugedit"), "-b", "/", "-d", "/usr/src", "-i", "--build-id-seed=1", module]
     subprocess.run(seed, check=True, capture_output=True)
     debug = module.with_suffix(".debug")
     ran(("objcopy", "--only-keep-debug"), "amd64", module, debug)

@@ -88,17 +88,22 @@ def test_numbers_move_and_nothing_else(kind: str) -> None:
     assert sorted(p for p in matched.before if p) == sorted(there)
 
 
+def without(section: Sec, name: str) -> Sec:
+    """The section, its relocations not naming this symbol any more."""
+    if section.relocations is None:
+        return section
+    return section._replace(
+        relocations=tuple(r._replace(symbol="@.text") if r.symbol == name else r for r in section.relocations)
+    )
+
+
 @KIND
 @pytest.mark.parametrize("name", ["helper", "counter", "__this_module", "printk", "maybe", "__crc_grown"])
 def test_a_lost_symbol(kind: str, name: str) -> None:
     """Also the last one, and the first of two that are alike but for their value."""
     symbols = shapes.symbols()
     symbols.remove(next(s for s in symbols if s.name == name))
-    rename = {name: "@.text"}
-    sections = [
-        s._replace(relocations=s.relocations and tuple(r._replace(symbol=rename.get(str(r.symbol), r.symbol)) for r in s.relocations))
-        for s in shapes.basis()
-    ]  # fmt: skip
+    sections = [without(section, name) for section in shapes.basis()]
     before, after = shapes.stripped(KINDS[kind]), shapes.grow(sections, symbols, KINDS[kind])
     found = evidence(before, after)
     assert found["symbol"] == name
@@ -178,11 +183,11 @@ def test_long_tables_are_compared_in_pieces(monkeypatch: pytest.MonkeyPatch) -> 
 
 def referenced(patient: Patient) -> set[int]:
     """Symbols that relocations name."""
-    rows = set()
+    rows: set[int] = set()
     for index in range(patient.header("shnum")):
         if patient.section(index, "type") == shapes.RELA:
-            for entry in range(patient.section(index, "size") // (24 if patient.is64 else 12)):
-                rows.add(patient.relocation(index, entry, "info") >> (32 if patient.is64 else 8))
+            entries = patient.section(index, "size") // patient.section(index, "entsize")
+            rows.update(patient.target(index, entry) for entry in range(entries))
     return rows
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from itertools import pairwise
+from typing import Any
 
 import pytest
 from elftools.elf.elffile import ELFFile
@@ -31,7 +33,7 @@ def refused(data: bytes | Patient) -> tuple[str, dict[str, object]]:
 def test_agrees_with_another_reader(kind: str) -> None:
     data = shapes.module(KINDS[kind])
     table = symbol_table(elf(data))
-    theirs = ELFFile(io.BytesIO(data)).get_section_by_name(".symtab")
+    theirs: Any = ELFFile(io.BytesIO(data)).get_section_by_name(".symtab")
     special = {"SHN_UNDEF": 0, "SHN_ABS": 0xFFF1}
     assert table.count == theirs.num_symbols()
     for row, other in enumerate(theirs.iter_symbols()):
@@ -74,7 +76,7 @@ def test_gaps_are_what_remains(count: int, dropped: set[int], first: int) -> Non
     runs = gaps(count, going, first)
     assert [row for a, b in runs for row in range(a, b)] == [r for r in range(first, count) if r not in dropped]
     assert all(a < b for a, b in runs)
-    assert all(one[1] < other[0] for one, other in zip(runs, runs[1:], strict=False))
+    assert all(one[1] < other[0] for one, other in pairwise(runs))
 
 
 # --- broken ----------------------------------------------------------------------------------------------------------
