@@ -138,9 +138,11 @@ def _by_policy(order: Order, seen: Seen) -> Entry | None:
     """The modules which the chain does not see: nothing to do, signed, livepatch by policy."""
     policy, path, entry = order.policy, seen.found.path, seen.entry
     goes = seen.plan.unstripped or seen.plan.dropped
-    if not goes or (seen.file.signature and not seen.plan.unstripped and policy.signed != "strip"):
+    if not goes:
         sizes = entry.sizes._replace(expected=seen.file.image.size)
         return entry._replace(state=State.ALREADY_STRIPPED, sizes=sizes)
+    if seen.file.signature and not seen.plan.unstripped and policy.signed != "strip":
+        return _kept(entry, "signed, and only symbols or labels to drop")
     if seen.file.signature and policy.signed == "keep":
         return _kept(entry, "signed")
     if seen.file.signature and policy.signed == "fail":

@@ -179,7 +179,7 @@ class File:
             "groups": {self.ids[s.index]: self.group(s) for s in staying if s.type == GROUP},
             "relocations": self.relocations([s for s in staying if s.is_reloc]),
             "symbols": [s for s in self.symbols[1:] if self.counts(s)],
-            "tables": [self.table(s) for s in (self.symtab, self.strtab, self.sections[self.names_at])],
+            "tables": [self.table(self.symtab), self.table(self.strtab), self.table(self.sections[self.names_at])[1]],
             "executable": sorted(s.name for s in self.sections if s.flags & 5 == 5),
             "behind": self.data[self.end() :],
         }
@@ -210,8 +210,6 @@ class File:
     def table(self, s: Section) -> tuple[object, ...]:
         """What the loader or kmod sees of the header of a symbol or string table."""
         flags = s.flags & ~(INFO_LINK | 0x30)
-        if s.index == self.names_at:
-            return ("names", flags)
         word = 8 if self.is64 else 4
         return s.name, flags, max(s.align, word), s is self.symtab and s.align < word
 

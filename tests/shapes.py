@@ -345,22 +345,26 @@ def stripped(kind: Kind = AMD64, *more: Sec, also: tuple[Sym, ...] = ()) -> byte
     return grow([*basis(), *more], [*symbols(), *also], kind)
 
 
-def livepatch(*, ordinary: tuple[Rel, ...] | None) -> bytes:
-    """A livepatch module: `.text.patched` has klp relocations, and `ordinary` ones (None: no section for them).
+def livepatch(shape: str) -> bytes:
+    """A livepatch module: `.text.patched` has klp relocations, and ordinary ones as `shape` says.
 
-    (a) some, (b) None, (c) () are the shapes of which GNU strip ruins the last two.
-    Source: Documentation/livepatch/module-elf-format.rst.
+    a: some; b: no section for them; c: an empty section, behind the klp one; `empty first`: before it.  GNU strip
+    ruins b and c with exit status 0.  Source: Documentation/livepatch/module-elf-format.rst.
     """
     there = Sym(".klp.sym.vmlinux.do_something,0", LIVEPATCH)
-    patched = Sec(".text.patched", bytes(32), ALLOC | EXEC, align=16, relocations=ordinary)
+    patched = Sec(".text.patched", bytes(32), ALLOC | EXEC, align=16)
     info = Sec(".modinfo", b"license=GPL\0livepatch=Y\0", ALLOC)
-    klp = (Rel(4, there.name, 4, -4),)
-    rela = Sec(".klp.rela.vmlinux..text.patched", b"", ALLOC | KLP, RELA, 8, 24, info=patched.name, relocations=klp)
+    rela = Sec(".klp.rela.vmlinux..text.patched", b"", ALLOC | KLP, RELA, 8, 24, info=patched.name)
+    klp = rela._replace(relocations=(Rel(4, there.name, 4, -4),))
+    empty = rela._replace(name=".rela.text.patched", flags=INFO_LINK, relocations=())
+    some = empty._replace(relocations=(Rel(12, "printk", 4, -4),))
+    behind = {"a": (some, klp), "b": (klp,), "c": (klp, empty), "empty first": (empty, klp)}[shape]
     sections = [info if s.name == info.name else s for s in basis()]
-    return grow([*sections, patched, rela, *debug_sections()], [*symbols(), there], bare=frozenset({rela.name}))
+    bare = frozenset({klp.name, empty.name})
+    return grow([*sections, patched, *behind, *debug_sections()], [*symbols(), there], bare=bare)
 
 
-LIVEPATCH_SHAPES = {"a": (Rel(12, "printk", 4, -4),), "b": None, "c": ()}
+LIVEPATCH_SHAPES = ("a", "b", "c", "empty first")
 
 
 def many_sections(number: int) -> bytes:

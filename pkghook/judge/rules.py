@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pkghook.findings import Finding, Severity, make
+from pkghook.judge.policy import silenced
 from pkghook.judge.receipt import Override
 from pkghook.model import Entry, Proof, State
 
@@ -48,6 +49,19 @@ def list_matched_nothing(name: str, matched: int, entries: Iterable[Entry]) -> I
         yield make("list-matched-nothing", os.path.basename(name), modules=stripped)
 
 
+def excuse(policy: Policy, entry: Entry) -> Entry:
+    """A module that failed only with errors which keep entries name is kept on purpose: its bytes were left anyway."""
+    if entry.state is not State.FAILED:
+        return entry
+    errors = [finding for finding in entry.findings if finding.severity is Severity.ERROR]
+    keeps = [silenced(policy, finding) for finding in errors]
+    if not keeps or not all(keeps):
+        return entry
+    reasons = dict.fromkeys(f"{keep.finding}: {keep.reason}" for keep in keeps if keep)
+    sizes = entry.sizes._replace(expected=entry.sizes.image_before)
+    return entry._replace(state=State.KEPT, reason="; ".join(reasons), sizes=sizes)
+
+
 def overrides(policy: Policy, entries: Sequence[Entry], findings: Sequence[Finding]) -> tuple[Override, ...]:
     """The keep entries that matched something, in the order of the policy, with what they matched.
 
@@ -73,8 +87,8 @@ def unused_keeps(policy: Policy, entries: Sequence[Entry], findings: Sequence[Fi
 def silenceable(entry: Entry, finding: Finding) -> bool:
     """Whether a keep entry may silence a finding of this module.
 
-    Not an error of a module that failed: the gate is closed for it whatever is silenced, and the report has
-    to say why.  To let such a module pass, keep the whole module.
+    Not an error of a module that failed: the gate is closed for it, and the report has to say why.  One
+    whose every error is named by a keep entry has not failed but is kept: see `excuse`.
     """
     return entry.state is not State.FAILED or finding.severity < Severity.ERROR
 

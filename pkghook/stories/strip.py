@@ -13,7 +13,7 @@ from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, SettingError
 from pkghook.findings import make
 from pkghook.judge import policy as policies
 from pkghook.judge import receipt as receipts
-from pkghook.judge.rules import conclude
+from pkghook.judge.rules import conclude, excuse
 from pkghook.judge.verdict import judge
 from pkghook.ko import record as records
 from pkghook.ko import symbols
@@ -57,6 +57,7 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
                 entries = _strip_all(order, walk, settings, err)
         finally:
             tree.clean()
+    entries = [excuse(policy, entry) for entry in entries]
     unmatched = record.unmatched([found.path for found in walk.modules]) if record else ()
     receipt = _receipt(order, walk, entries, (*walk.findings, *swept, *unmatched), wanted)
     return _tell(receipt, policy, settings, out)

@@ -266,8 +266,8 @@ def test_labels() -> None:
 
 
 def test_livepatch_modules_keep_their_labels() -> None:
-    for ordinary in shapes.LIVEPATCH_SHAPES.values():
-        assert planned(shapes.livepatch(ordinary=ordinary), LABELS).labels == 0
+    for shape in shapes.LIVEPATCH_SHAPES:
+        assert planned(shapes.livepatch(shape), LABELS).labels == 0
 
 
 # --- livepatch -------------------------------------------------------------------------------------------------------
@@ -275,7 +275,7 @@ def test_livepatch_modules_keep_their_labels() -> None:
 
 @pytest.mark.parametrize("shape", shapes.LIVEPATCH_SHAPES)
 def test_livepatch_shapes(shape: str) -> None:
-    data = shapes.livepatch(ordinary=shapes.LIVEPATCH_SHAPES[shape])
+    data = shapes.livepatch(shape)
     assert planned(data).livepatch
     out = Patient(native_strip(data))
     klp = ".klp.rela.vmlinux..text.patched"

@@ -24,7 +24,7 @@ MORE = (
 )
 BEFORE = {
     **{name: shapes.module(kind, *MORE) for name, kind in KINDS.items()},
-    **{f"livepatch {name}": shapes.livepatch(ordinary=rels) for name, rels in shapes.LIVEPATCH_SHAPES.items()},
+    **{f"livepatch {name}": shapes.livepatch(name) for name in shapes.LIVEPATCH_SHAPES},
 }
 AFTER = {name: native_strip(data) for name, data in BEFORE.items()}
 

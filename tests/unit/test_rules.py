@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pkghook.findings import Evidence, Finding, Severity
+from pkghook.findings import Evidence, Finding, Severity, make
 from pkghook.judge import rules
 from pkghook.judge.policy import Keep, Policy
 from pkghook.judge.receipt import Override
@@ -107,3 +107,13 @@ def test_conclude_brings_all_together() -> None:
         ("unused-keep", "z.ko"),
     ]
     assert overrides == (Override(quiet, ("z.ko",)), Override(proof, (B.path,)))
+
+
+def test_a_module_whose_every_error_is_excused_is_kept() -> None:
+    keep = Keep("*.ko", "signed-unstripped", "the vendor's", "--keep")
+    failed = Entry("a.ko", "", State.FAILED, findings=(make("signed-unstripped", "a.ko"),))
+    excused = rules.excuse(Policy(keeps=(keep,)), failed)
+    assert (excused.state, excused.reason) == (State.KEPT, "signed-unstripped: the vendor's")
+    other = failed._replace(findings=(*failed.findings, make("truncated", "a.ko")))
+    assert rules.excuse(Policy(keeps=(keep,)), other) == other
+    assert rules.excuse(Policy(), failed) == failed
