@@ -93,7 +93,7 @@ def _judged(order: Order, found: Found, source: Source, blank: Entry) -> Entry:
     except ModuleError as error:
         return _kept(blank, keep.reason) if keep else _failed(blank, error.finding(found.path))
     except MissingDependencyError as error:
-        return _failed(blank, make("missing-dependency", found.path, needs=error.message))
+        return _failed(blank, make("missing-dependency", found.path, needs=error.message, install=error.hint))
     proof, told = _against_record(order, seen)
     seen = seen._replace(entry=seen.entry._replace(proof=proof, findings=told))
     if any(finding.severity is Severity.ERROR for finding in told):
