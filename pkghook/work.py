@@ -105,7 +105,7 @@ def _judged(order: Order, found: Found, source: Source, blank: Entry) -> Entry:
 
 
 def _against_record(order: Order, seen: Seen) -> tuple[Proof, tuple[Finding, ...]]:
-    """Is this still the module that was recorded?"""
+    """The proof that this is still the module that was recorded, or what was lost."""
     if order.record is None:
         return Proof.NONE, ()
     from pkghook.ko.compare import judge_recorded
@@ -135,23 +135,31 @@ def _read(order: Order, found: Found, source: Source, blank: Entry) -> Seen:
 
 
 def _by_policy(order: Order, seen: Seen) -> Entry | None:
-    """The modules which the chain does not see: nothing to do, signed, livepatch by policy."""
-    policy, path, entry = order.policy, seen.found.path, seen.entry
-    goes = seen.plan.unstripped or seen.plan.dropped
-    if not goes:
+    """The modules that the chain does not see: nothing to do, signed, livepatch by policy."""
+    entry = seen.entry
+    if not (seen.plan.unstripped or seen.plan.dropped):
         sizes = entry.sizes._replace(expected=seen.file.image.size)
         return entry._replace(state=State.ALREADY_STRIPPED, sizes=sizes)
-    if seen.file.signature and not seen.plan.unstripped and policy.signed != "strip":
-        return _kept(entry, "signed, and only symbols or labels to drop")
-    if seen.file.signature and policy.signed == "keep":
-        return _kept(entry, "signed")
-    if seen.file.signature and policy.signed == "fail":
-        return _failed(entry, make("signed-unstripped", path, saving=seen.file.image.size - seen.plan.expected))
-    if seen.plan.livepatch and policy.livepatch == "keep":
-        return _kept(entry, "livepatch")
-    if seen.plan.livepatch and policy.livepatch == "fail":
-        return _failed(entry, make("livepatch-unstripped", path))
-    return None
+    return _if_signed(order.policy, seen) or _if_livepatch(order.policy, seen)
+
+
+def _if_signed(policy: Policy, seen: Seen) -> Entry | None:
+    if not seen.file.signature or policy.signed == "strip":
+        return None
+    if not seen.plan.unstripped:
+        return _kept(seen.entry, "signed, and only symbols or labels to drop")
+    if policy.signed == "keep":
+        return _kept(seen.entry, "signed")
+    saving = seen.file.image.size - seen.plan.expected
+    return _failed(seen.entry, make("signed-unstripped", seen.found.path, saving=saving))
+
+
+def _if_livepatch(policy: Policy, seen: Seen) -> Entry | None:
+    if not seen.plan.livepatch or policy.livepatch == "strip":
+        return None
+    if policy.livepatch == "keep":
+        return _kept(seen.entry, "livepatch")
+    return _failed(seen.entry, make("livepatch-unstripped", seen.found.path))
 
 
 def _kept(entry: Entry, reason: str) -> Entry:
@@ -268,17 +276,25 @@ def _names(elf: Elf, plan: Plan) -> Iterable[str]:
 # --- one step --------------------------------------------------------------------------------------------------------
 
 
+class Trial(NamedTuple):
+    """One step on one module: what it may drop, and what must come of it."""
+
+    step: Step
+    drop: Drop
+    plan: Plan
+
+
 def _attempt(order: Order, seen: Seen, step: Step) -> tuple[Attempt, Candidate | None]:
     """Run one step and judge what it wrote. A candidate's scratch file is the caller's to discard."""
     drop = _allowed(order.drop, step)
-    planned = seen.plan if drop == order.drop else plan(seen.elf, drop)
-    if not (planned.unstripped or planned.dropped):
+    trial = Trial(step, drop, seen.plan if drop == order.drop else plan(seen.elf, drop))
+    if not (trial.plan.unstripped or trial.plan.dropped):
         return Attempt(step.name, "", Outcome.NO_GAIN, "nothing that this step may remove"), None
-    scratch, attempt = _strip(order, seen, step, planned)
+    scratch, attempt = _strip(order, seen, trial)
     if scratch is None:
         return attempt, None
     try:
-        attempt, candidate = _judge(order, seen, step, attempt, planned, drop, scratch)
+        attempt, candidate = _judge(order, seen, trial, attempt, scratch)
     except BaseException:
         order.tree.discard(scratch)
         raise
@@ -293,11 +309,12 @@ def _allowed(drop: Drop, step: Step) -> Drop:
     return Drop(drop.symbols if step.promise.symbols else None, drop.labels and step.promise.labels)
 
 
-def _strip(order: Order, seen: Seen, step: Step, planned: Plan) -> tuple[Scratch | None, Attempt]:
+def _strip(order: Order, seen: Seen, trial: Trial) -> tuple[Scratch | None, Attempt]:
     """Let the step write its candidate: in process, or by an outside tool."""
+    step = trial.step
     if not step.tool:
         scratch = order.tree.scratch(seen.source)
-        _write(order, scratch, native.render(seen.elf, planned))
+        _write(order, scratch, native.render(seen.elf, trial.plan))
         return scratch, Attempt(step.name, NATIVE_VERSION, Outcome.PASSED)
     tool = order.tools.find(step, seen.elf.machine)
     if tool is None:
@@ -333,25 +350,25 @@ def _image_file(order: Order, seen: Seen) -> Scratch:
 
 
 def _judge(
-    order: Order, seen: Seen, step: Step, attempt: Attempt, planned: Plan, drop: Drop, scratch: Scratch
+    order: Order, seen: Seen, trial: Trial, attempt: Attempt, scratch: Scratch
 ) -> tuple[Attempt, Candidate | None]:
     """Read back what was written and prove it; then wrap it as the module was."""
     size = _size_of(scratch.fd)
     written = FdImage(scratch.fd, size)
-    image = written if size > IN_MEMORY else BytesImage(written.read(0, size))
+    data = written.read(0, size) if size <= IN_MEMORY else b""
+    image = BytesImage(data) if data else written
     try:
         after = parse(image)
-        faults = prove(seen.elf, after, drop) + tuple(account(seen.elf, planned, size, step.tool))
+        faults = prove(seen.elf, after, trial.drop) + tuple(account(seen.elf, trial.plan, size, trial.step.tool))
     except ModuleError as error:
-        faults = (broken_table(error),)
+        return _rejected(attempt, seen.found.path, (broken_table(error),)), None
     if faults:
         return _rejected(attempt, seen.found.path, faults), None
-    digest = kept_digest(after)
     if seen.file.compression is not Compression.NONE:
         scratch, sha256 = _wrap(order, seen, image)
     else:
-        sha256 = _sha256_of(scratch.fd, size) if image is written else hashlib.sha256(image.data).hexdigest()
-    return attempt, Candidate(scratch, planned, size, sha256, digest)
+        sha256 = hashlib.sha256(data).hexdigest() if data else _sha256_of(scratch.fd, size)
+    return attempt, Candidate(scratch, trial.plan, size, sha256, kept_digest(after))
 
 
 def _rejected(attempt: Attempt, path: str, faults: tuple[Fault, ...]) -> Attempt:

@@ -145,12 +145,13 @@ def _receipt(
     order: Order, walk: Walk, entries: Sequence[Entry], findings: Iterable[Finding], wanted: SymbolList | None
 ) -> Receipt:
     dropped = sum(len(entry.dropped_symbols) for entry in entries)
-    known, overrides = conclude(order.policy, entries, findings, list_name=wanted.name if wanted else "", matched=dropped)
+    name = wanted.name if wanted else ""
+    known, overrides = conclude(order.policy, entries, findings, list_name=name, matched=dropped)
     return receipts.make(
         "dry-run" if order.dry_run else "strip",
         entries,
         settings=_settings(order, wanted),
-        tools=[(a.step, a.version) for entry in entries for a in entry.attempts if a.version],
+        tools=tuple((a.step, a.version) for entry in entries for a in entry.attempts if a.version),
         walk=receipts.Walked(
             links=walk.links,
             debug_modules=len(walk.kept),
