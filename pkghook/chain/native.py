@@ -7,7 +7,6 @@ It is trusted no more than a foreign tool: the verifier reads what was written a
 from __future__ import annotations
 
 from array import array
-from bisect import bisect_left
 from typing import TYPE_CHECKING
 
 from pkghook.ko.debugset import group_members
@@ -186,12 +185,12 @@ def _section_headers(elf: Elf, plan: Plan) -> Piece:
 
 def _infos(elf: Elf, plan: Plan) -> list[int]:
     """sh_info of the sections that stay: a section, a symbol, or anything else."""
-    numbers, dropped = plan.numbers, plan.dropped
+    numbers, rows = plan.numbers, plan.rows
     kinds, flags, infos = elf.columns.type, elf.columns.flags, elf.columns.info
     return [
         numbers[infos[i]]
         if kinds[i] in RELOCATIONS or flags[i] & SHF_INFO_LINK
-        else infos[i] - bisect_left(dropped, infos[i])
+        else rows[infos[i]]
         if kinds[i] in _COUNTS_SYMBOLS
         else infos[i]
         for i in numbers

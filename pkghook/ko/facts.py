@@ -32,7 +32,7 @@ from pkghook.ko.elf import (
 from pkghook.ko.match import unseen_rows
 from pkghook.ko.measure import build_id
 from pkghook.ko.plan import saved_at_least
-from pkghook.ko.symtab import CHUNK, gaps, symbol_table
+from pkghook.ko.symtab import CHUNK,  symbol_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -289,7 +289,7 @@ def _group(view: _View, section: Section) -> Group:
 
 def _symbols(view: _View) -> Symbols:
     table = view.table
-    runs = gaps(table.count, sorted(unseen_rows(table, view.going)), 1)
+    runs = unmarked(unseen_rows(table, view.going))
     names, sections, rest = (blake2b(digest_size=DIGEST) for _ in range(3))
     keys = {index: key + b"\0\0" for index, key in _symbol_keys(view).items()}
     listing: list[bytes] = []

@@ -12,9 +12,10 @@ from itertools import zip_longest
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.ko import debugset
-from pkghook.ko.elf import SHN_ABS, SHN_LORESERVE
+from pkghook.ko.elf import RELOCATIONS, SHN_ABS, SHN_LORESERVE
 from pkghook.ko.plan import droppable, is_livepatch
-from pkghook.ko.symtab import CHUNK, FILE_KIND, SECTION_KIND, gaps, symbol_table
+from pkghook.ko.reloc import reloc_runs
+from pkghook.ko.symtab import CHUNK, FILE_KIND, SECTION_KIND, length, symbol_table, unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -119,13 +120,12 @@ def match_symbols(pair: Pair) -> Matched:
     """Aligns the two sequences of symbols that the loader sees and says where they differ (V5)."""
     old, new = symbol_table(pair.before), symbol_table(pair.after)
     lost = pair.going.union(s.index for s in pair.missing)
-    new_runs = gaps(new.count, sorted(unseen_rows(new, pair.residue)), 1)
+    new_runs = unmarked(unseen_rows(new, pair.residue))
     unseen = unseen_rows(old, lost)
-    runs = gaps(old.count, sorted(unseen), 1)
-    faults: list[Fault] = []
-    if _length(runs) != _length(new_runs) and (pair.drop.symbols or pair.drop.labels):
-        runs = _without_dropped(pair, unseen, new_runs)
-    if _length(runs) != _length(new_runs):
+    runs = unmarked(unseen)
+    if length(runs) != length(new_runs) and (pair.drop.symbols or pair.drop.labels):
+        runs = _without_dropped(pair, unseen, runs, new_runs)
+    if length(runs) != length(new_runs):
         faults = _first_difference(pair, runs, new_runs)
     else:
         faults = _compare(pair, runs, new_runs)
@@ -164,41 +164,65 @@ def _section_symbols(pair: Pair) -> dict[int, int]:
     return {old: rows[index] for old, index in pair.sections.items() if index in rows}
 
 
-def unseen_rows(table: SymbolTable, lost: Iterable[int]) -> set[int]:
-    """Rows that are not in the sequence: unnamed ones in sections, those of lost sections, ABS FILE symbols."""
+def unseen_rows(table: SymbolTable, lost: Iterable[int]) -> bytearray:
+    """A mask of the rows that are not in the sequence, row 0 among them.
+
+    Unnamed symbols in sections, symbols of the sections `lost`, ABS FILE symbols.
+    """
     names, shndx = table.names, table.shndx
-    rows = {row for row in table.of_kind(SECTION_KIND) if not names[row] and _regular(shndx[row])}
-    if names.count(0) > len(rows) + 1:
-        rows.update([row for row, name in enumerate(names) if not name and _regular(shndx[row])])
-    rows.update([row for row in table.of_kind(FILE_KIND) if shndx[row] == SHN_ABS])
-    rows.update(table.defined_in(lost))
-    return rows
+    mask = table.mask(lost)
+    unnamed = 1
+    for row in table.of_kind(SECTION_KIND):
+        if not names[row]:
+            unnamed += 1
+            mask[row] |= _regular(shndx[row])
+    if names.count(0) > unnamed:
+        for row, name in enumerate(names):
+            if not name and _regular(shndx[row]):
+                mask[row] = 1
+    for row in table.of_kind(FILE_KIND):
+        if shndx[row] == SHN_ABS:
+            mask[row] = 1
+    mask[0] = 1
+    return mask
 
 
 def _regular(index: int) -> bool:
     return 0 < index < SHN_LORESERVE
 
 
-def _length(runs: list[Run]) -> int:
-    return sum(end - start for start, end in runs)
-
-
-def _without_dropped(pair: Pair, unseen: set[int], new_runs: list[Run]) -> list[Run]:
+def _without_dropped(pair: Pair, unseen: bytearray, runs: list[Run], new_runs: list[Run]) -> list[Run]:
     """The old sequence without symbols that the promise allows to be missing and that are missing."""
     old = symbol_table(pair.before)
-    may_go = droppable(old, set(), pair.drop, livepatch=is_livepatch(pair.before))
-    new = symbol_table(pair.after)
-    there = _identities(new, new_runs, {})
-    position, gone, ahead = 0, set(unseen), len(there)
-    rows = [row for start, end in gaps(old.count, sorted(unseen), 1) for row in range(start, end)]
-    for row, symbol in zip(rows, _identities(old, gaps(old.count, sorted(unseen), 1), pair.sections), strict=True):
-        if position < ahead and there[position] == symbol:
+    may_go = droppable(old, runs, pair.drop, livepatch=is_livepatch(pair.before))
+    # Most likely all are missing that no relocation names; whether that is so is compared in full.
+    likely = _marked(unseen, may_go - _referenced(pair.before, pair.going))
+    if length(likely) == length(new_runs):
+        return likely
+    there = _identities(symbol_table(pair.after), new_runs, {})
+    rows = [row for start, end in runs for row in range(start, end)]
+    gone, position = [], 0
+    for row, symbol in zip(rows, _identities(old, runs, pair.sections), strict=True):
+        if position < len(there) and there[position] == symbol:
             position += 1
         elif row in may_go:
-            gone.add(row)
+            gone.append(row)
         else:
             position += 1  # named by _first_difference
-    return gaps(old.count, sorted(gone), 1)
+    return _marked(unseen, gone)
+
+
+def _marked(mask: bytearray, rows: Iterable[int]) -> list[Run]:
+    """The runs of `mask` that remain with `rows` marked too."""
+    mask = mask[:]
+    for row in rows:
+        mask[row] = 1
+    return unmarked(mask)
+
+
+def _referenced(elf: Elf, going: frozenset[int]) -> set[int]:
+    kept = [i for i, kind in enumerate(elf.columns.type) if kind in RELOCATIONS and i not in going]
+    return {row for run in reloc_runs(elf, kept) for row in run.symbols()}
 
 
 def _identities(table: SymbolTable, runs: list[Run], sections: dict[int, int]) -> list[tuple[object, ...]]:
@@ -213,7 +237,7 @@ def _identities(table: SymbolTable, runs: list[Run], sections: dict[int, int]) -
 
 def _first_difference(pair: Pair, runs: list[Run], new_runs: list[Run]) -> list[Fault]:
     old, new = symbol_table(pair.before), symbol_table(pair.after)
-    sizes = {"symbols_before": _length(runs), "symbols_after": _length(new_runs)}
+    sizes = {"symbols_before": length(runs), "symbols_after": length(new_runs)}
     for row, new_row in zip_longest(_rows(runs), _rows(new_runs), fillvalue=0):  # row 0 is never in a sequence
         if not (row and new_row):
             name = old.name(row) if row else new.name(new_row)

@@ -9,7 +9,7 @@ from pkghook.ko.elf import SHF_ALLOC, SHT_NOBITS, SHT_NOTE
 from pkghook.ko.file import BytesImage
 from pkghook.ko.match import Fault, fault
 from pkghook.ko.plan import saved_at_least
-from pkghook.ko.symtab import symbol_table
+from pkghook.ko.symtab import length, symbol_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,7 +44,7 @@ def _left_by(tool: str, before: Elf, plan: Plan) -> int:
     if tool not in KEEP_SYMBOLS:
         return 0
     table = symbol_table(before)
-    unneeded = sum(table.shndx[row] not in plan.removed for row in plan.dropped)
+    unneeded = length(plan.dropped) - table.mask(plan.removed).count(1)
     names = table.strtab.size - plan.strings.size if tool == "eu-strip" else 0
     return unneeded * before.shape.symbol_size + names
 

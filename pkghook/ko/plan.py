@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right, insort
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import ModuleError
@@ -24,10 +25,10 @@ from pkghook.ko.elf import (
     SHT_NULL,
 )
 from pkghook.ko.reloc import check_relocations, reloc_runs
-from pkghook.ko.symtab import FILE_KIND, SECTION_KIND, gaps, symbol_table
+from pkghook.ko.symtab import FILE_KIND, SECTION_KIND, length, marked, symbol_table, unmarked
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Iterable
 
     from pkghook.ko.elf import Elf, Section
     from pkghook.ko.reloc import RelocRun
@@ -68,11 +69,11 @@ class Plan(NamedTuple):
 
     unstripped: bool  # something of the debug set is there
     removed: frozenset[int]  # sections that go
-    dropped: tuple[int, ...]  # symbols that go, sorted
+    dropped: tuple[Run, ...]  # symbols that go
     listed: tuple[int, ...]  # of these the ones that a symbol list named
     labels: int  # how many of these are labels
     kept: tuple[Run, ...]  # runs of symbols that stay, row 0 included
-    rows: dict[int, int]  # of each symbol that something refers to: its number after
+    rows: dict[int, int]  # of each symbol that a relocation or a section header names: its number after
     strings: Cut  # of the symbol names
     names: Cut  # of the section names
     numbers: dict[int, int]  # section index before -> after
@@ -94,13 +95,25 @@ def plan(elf: Elf, drop: Drop = DEBUG_ONLY) -> Plan:
     table = symbol_table(elf)
     removed = _removed(elf)
     runs = _kept_relocations(elf, removed, table)
-    referenced = _referenced(elf, removed, runs)
+    referenced = _referenced(elf, removed, runs, table)
     livepatch = is_livepatch(elf)
-    dropped, listed, labels = _dropped(table, removed, referenced, drop, livepatch=livepatch)
-    # A table that serves both kinds of names (LLVM writes such) stays whole.
-    shared = elf.names_index == table.strtab.index
-    strings = _uncut(table.strings) if shared else cut(table.strings, table.names, dropped)
-    return _layout(elf, removed, dropped, listed, labels, strings, runs, referenced, livepatch=livepatch)
+    mask = _unneeded(table, removed, referenced)
+    extra = droppable(table, unmarked(mask), drop, livepatch=livepatch) - referenced
+    for row in extra:
+        mask[row] = 1
+    listed = _listed(table, extra, drop)
+    going = Going(removed, marked(mask), unmarked(mask), listed, len(extra) - len(listed))
+    return _layout(elf, going, runs, referenced, livepatch=livepatch)
+
+
+class Going(NamedTuple):
+    """What goes, before the layout is known."""
+
+    sections: frozenset[int]
+    symbols: list[Run]
+    kept: list[Run]
+    listed: list[int]
+    labels: int
 
 
 def is_livepatch(elf: Elf) -> bool:
@@ -157,54 +170,54 @@ def _kept_relocations(elf: Elf, removed: frozenset[int], table: SymbolTable) -> 
     return runs
 
 
-def _referenced(elf: Elf, removed: frozenset[int], runs: list[RelocRun]) -> set[int]:
+def _referenced(elf: Elf, removed: frozenset[int], runs: list[RelocRun], table: SymbolTable) -> set[int]:
     found: set[int] = set()
     for run in runs:
         found.update(run.symbols())
     if SHT_GROUP in elf.columns.type:
-        found.update([s.info for s in elf.sections if s.type == SHT_GROUP and s.index not in removed])
+        groups = [s for s in elf.sections if s.type == SHT_GROUP and s.index not in removed]
+        for group in groups:
+            if group.info >= table.count:
+                raise ModuleError("bad-group", section=group.index, symbol=group.info, symbols=table.count)
+        found.update([group.info for group in groups])
     return found
 
 
-def _dropped(
-    table: SymbolTable, removed: frozenset[int], referenced: set[int], drop: Drop, *, livepatch: bool
-) -> tuple[list[int], list[int], int]:
-    """Row numbers that go, sorted; those of a list; how many are labels."""
-    names, shndx = table.names, table.shndx
-    going = set(table.defined_in(removed))
-    going.update(
-        [
-            row
-            for row in table.of_kind(SECTION_KIND)
-            if row not in referenced and not names[row] and 0 < shndx[row] < SHN_LORESERVE
-        ]
-    )
-    going.update([row for row in table.of_kind(FILE_KIND) if shndx[row] == SHN_ABS and row not in referenced])
-    if not referenced.isdisjoint(going):
-        row = min(referenced & going)
-        raise ModuleError("proof-impossible", symbol=row, section=shndx[row])
+def _unneeded(table: SymbolTable, removed: frozenset[int], referenced: set[int]) -> bytearray:
+    """A mask of the symbols that go with the debug sections, and of FILE and section symbols that nothing names."""
     if not removed:
         # A tree without debug information is not rewritten for the sake of FILE and section symbols.
-        going.clear()
-    extra = droppable(table, referenced, drop, livepatch=livepatch) - going
-    listed = _listed(table, extra, drop)
-    return sorted(going | extra), listed, len(extra) - len(listed)
+        return bytearray(table.count)
+    names, shndx = table.names, table.shndx
+    mask = table.mask(removed)
+    for row in table.of_kind(SECTION_KIND):
+        if not names[row] and 0 < shndx[row] < SHN_LORESERVE and row not in referenced:
+            mask[row] = 1
+    for row in table.of_kind(FILE_KIND):
+        if shndx[row] == SHN_ABS and row not in referenced:
+            mask[row] = 1
+    for row in referenced:
+        if mask[row]:
+            raise ModuleError("proof-impossible", symbol=row, section=shndx[row])
+    return mask
 
 
-def droppable(table: SymbolTable, referenced: set[int], drop: Drop, *, livepatch: bool) -> set[int]:
-    """Rows that a symbol list or --discard-labels allows to go: defined in a section, not in `referenced`.
+def droppable(table: SymbolTable, runs: list[Run], drop: Drop, *, livepatch: bool) -> set[int]:
+    """The rows of `runs` that a symbol list or --discard-labels allows to go, if no relocation names them.
 
-    A label is a local symbol without type named `.L*`; is_mapping_symbol() in the kernel ignores these.
-    Livepatch modules keep theirs.
+    Only what is defined in a section. A label is a local symbol without type named `.L*`;
+    is_mapping_symbol() in the kernel ignores these. Livepatch modules keep theirs.
     """
     found: set[int] = set()
     names, shndx, strings = table.names, table.shndx, table.strings
     if drop.symbols is not None:
         matches = drop.symbols.matches
-        found.update(row for row, name in enumerate(names) if name and matches(table.name(row)))
+        found.update([row for start, end in runs for row in range(start, end) if names[row] and matches(table.name(row))])
     if drop.labels and not livepatch:
-        found.update([row for row in table.of_kind(_LABEL_KIND) if strings.startswith(b".L", names[row])])
-    return {row for row in found if 0 < shndx[row] < SHN_LORESERVE and row not in referenced}
+        for start, end in runs:
+            rows = [start + match.start() for match in _LABEL_KIND.finditer(table.info[start:end])]
+            found.update([row for row in rows if strings.startswith(b".L", names[row])])
+    return {row for row in found if 0 < shndx[row] < SHN_LORESERVE}
 
 
 def _listed(table: SymbolTable, rows: set[int], drop: Drop) -> list[int]:
@@ -213,20 +226,36 @@ def _listed(table: SymbolTable, rows: set[int], drop: Drop) -> list[int]:
     return sorted(row for row in rows if drop.symbols.matches(table.name(row)))
 
 
-def cut(strings: bytes, offsets: Sequence[int], dropped: Collection[int]) -> Cut:
-    """Which blocks of a string table go with the rows `dropped` (sorted) of the column `offsets`.
+def cut(strings: bytes, gone: set[int], stay: set[int]) -> Cut:
+    """Which blocks of a string table go with the names at the offsets `gone`, when those at `stay` stay.
 
     A block is what lies between two NUL bytes. Linkers let short names share the end of long
     ones, so of a block only the bytes in front of the first name that stays are cut.
     """
-    blocks = sorted({strings.rfind(b"\0", 0, offsets[row]) + 1 for row in dropped if offsets[row]})
+    blocks = sorted({strings.rfind(b"\0", 0, offset) + 1 for offset in gone if offset})
     if not blocks:
         return _uncut(strings)
     marks = bytearray(len(strings))
-    for start, end in gaps(len(offsets), dropped):
-        for offset in offsets[start:end]:
-            marks[offset] = 1
+    for offset in stay:
+        marks[offset] = 1
     return _cut_blocks(strings, marks, blocks)
+
+
+def _cut_symbol_names(table: SymbolTable, going: Going) -> Cut:
+    gone: set[int] = set()
+    stay: set[int] = set()
+    for start, end in going.symbols:
+        gone.update(table.names[start:end])
+    for start, end in going.kept:
+        stay.update(table.names[start:end])
+    return cut(table.strings, gone, stay)
+
+
+def _numbers(dropped: list[Run], rows: Iterable[int]) -> dict[int, int]:
+    """The number after of each of the symbols `rows`."""
+    starts = [start for start, _ in dropped]
+    before = [0, *accumulate([end - start for start, end in dropped])]
+    return {row: row - before[bisect_left(starts, row)] for row in rows}
 
 
 def _uncut(strings: bytes) -> Cut:
@@ -255,23 +284,16 @@ def _cut_blocks(strings: bytes, marks: bytearray, blocks: list[int]) -> Cut:
     return Cut(tuple(runs), tuple(starts), tuple(shifts), len(strings) - total)
 
 
-def _layout(
-    elf: Elf,
-    removed: frozenset[int],
-    dropped: list[int],
-    listed: list[int],
-    labels: int,
-    strings: Cut,
-    runs: list[RelocRun],
-    referenced: set[int],
-    *,
-    livepatch: bool,
-) -> Plan:
+def _layout(elf: Elf, going: Going, runs: list[RelocRun], referenced: set[int], *, livepatch: bool) -> Plan:
     table = symbol_table(elf)
+    removed = going.sections
+    # A table that serves both kinds of names (LLVM writes such) stays whole.
+    shared = elf.names_index == table.strtab.index
+    strings = _uncut(table.strings) if shared else _cut_symbol_names(table, going)
     staying = [i for i in range(len(elf.sections)) if i not in removed]
     names = _cut_names(elf, removed)
     sizes = {
-        table.section.index: (table.count - len(dropped)) * elf.shape.symbol_size,
+        table.section.index: length(going.kept) * elf.shape.symbol_size,
         table.strtab.index: strings.size,
     }
     sizes[elf.names_index] = names.size
@@ -282,11 +304,11 @@ def _layout(
     return Plan(
         unstripped=debugset.is_unstripped(elf),
         removed=removed,
-        dropped=tuple(dropped),
-        listed=tuple(listed),
-        labels=labels,
-        kept=tuple(gaps(table.count, dropped)),
-        rows={row: row - bisect_left(dropped, row) for row in referenced},
+        dropped=tuple(going.symbols),
+        listed=tuple(going.listed),
+        labels=going.labels,
+        kept=tuple(going.kept),
+        rows=_numbers(going.symbols, (*referenced, table.section.info)),
         strings=strings,
         names=names,
         numbers=dict(zip(staying, range(len(staying)), strict=True)),
@@ -304,7 +326,9 @@ def _cut_names(elf: Elf, removed: frozenset[int]) -> Cut:
     strings = elf.read(names)
     if elf.names_index == symbol_table(elf).strtab.index:
         return _uncut(strings)
-    return cut(strings, elf.name_offsets, sorted(removed))
+    offsets = elf.name_offsets
+    gone = {offsets[i] for i in removed}
+    return cut(strings, gone, {offset for i, offset in enumerate(offsets) if i not in removed})
 
 
 def _check_references(elf: Elf, staying: list[int], removed: frozenset[int]) -> None:

@@ -27,7 +27,7 @@ STT_NOTYPE, STT_SECTION, STT_FILE = 0, 3, 4
 SPECIAL = frozenset({SHN_ABS, SHN_COMMON, SHN_LIVEPATCH})
 # simplify_symbols() in kernel/module/main.c indexes the section headers with every other number.
 
-LOW = 256  # section numbers that one byte can hold
+LOW = 256  # symbol numbers that one byte can hold
 CHUNK = 1 << 16  # symbols read at a time
 SECTION_KIND = re.compile(rb"[\x03\x13\x23]")  # st_info of STT_SECTION: local, global, weak
 FILE_KIND = re.compile(rb"[\x04\x14\x24]")
@@ -93,16 +93,15 @@ class SymbolTable:
         """The rows whose st_info, one byte, matches."""
         return [match.start() for match in kind.finditer(self.info)]
 
-    def defined_in(self, sections: Iterable[int]) -> list[int]:
-        """The rows defined in any of these sections, sorted."""
+    def mask(self, sections: Iterable[int]) -> bytearray:
+        """One byte a row: 1 if the symbol is defined in one of these sections, else 0."""
         used = self.sections_used.intersection(sections)
-        if not used:
-            return []
-        # Nearly always these are section symbols, and those few are found without looking at every row.
-        rows = [row for row in self.of_kind(SECTION_KIND) if self.shndx[row] in used]
-        if max(used) < LOW and len(rows) == self.count - len(self.low.translate(None, bytes(used))):
-            return rows
-        return [row for row, index in enumerate(self.shndx) if index in used]
+        table = bytearray(256)
+        for number in used:
+            table[number & 255] = 1
+        if any([table[number & 255] for number in self.sections_used - used]):
+            return bytearray([number in used for number in self.shndx])  # two numbers with the same low byte
+        return bytearray(self.low.translate(table))
 
     def chunks(self) -> Iterator[Run]:
         """The whole table cut into runs of at most CHUNK rows."""
@@ -195,13 +194,19 @@ def _columns(table: SymbolTable) -> tuple[bytes, bytes, array[int], array[int]]:
     return b"".join(info), b"".join(low), shndx, names
 
 
-def gaps(count: int, dropped: Iterable[int], first: int = 0) -> list[Run]:
-    """The runs of first..count that remain when the sorted row numbers `dropped` go."""
-    runs: list[Run] = []
-    for row in dropped:
-        if row > first:
-            runs.append((first, row))
-        first = row + 1
-    if first < count:
-        runs.append((first, count))
-    return runs
+_MARKED, _UNMARKED = re.compile(rb"\x01+"), re.compile(rb"\x00+")
+
+
+def marked(mask: bytearray) -> list[Run]:
+    """The runs of rows whose byte in `mask` is 1."""
+    return [match.span() for match in _MARKED.finditer(mask)]
+
+
+def unmarked(mask: bytearray) -> list[Run]:
+    """The runs of rows whose byte in `mask` is 0."""
+    return [match.span() for match in _UNMARKED.finditer(mask)]
+
+
+def length(runs: Iterable[Run]) -> int:
+    """How many rows the runs have."""
+    return sum([end - start for start, end in runs])
