@@ -85,7 +85,7 @@ def run(verb: str, args: Sequence[str]) -> int:
     import os
     from importlib import import_module
 
-    from pkghook import report, settings
+    from pkghook import report, settings, stopping
 
     try:
         words, given = parse(verb, args)
@@ -96,7 +96,9 @@ def run(verb: str, args: Sequence[str]) -> int:
     out, err = _streams()
     for name in settings.strangers(os.environ):
         err.write(f"pkghook: warning: {report.printable(name)} is not a setting of pkghook, ignored\n")
-    status: int = import_module(f"pkghook.stories.{verb}").run(words, gathered, out, err)
+    story = import_module(f"pkghook.stories.{verb}")
+    with stopping.stoppable():
+        status: int = story.run(words, gathered, out, err)
     return status
 
 

@@ -16,15 +16,16 @@ import os
 import pickle
 import select
 import signal
+import time
 from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
-from pkghook.errors import EXIT_SIGINT, EXIT_SIGTERM, Interrupted, WorkerError
+from pkghook import stopping
+from pkghook.errors import WorkerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from types import FrameType
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,8 +35,8 @@ BLOCK = 1 << 18
 GC_THRESHOLD = 100_000
 _LENGTH = Struct("=I")
 _TASK = Struct("=I")
-_STOPPING = (signal.SIGINT, signal.SIGTERM)
-_STATUS = {signal.SIGINT: EXIT_SIGINT, signal.SIGTERM: EXIT_SIGTERM}
+GRACE = 1.0  # seconds for a worker to finish a replacement that it has begun, when the run is given up
+SPARE_FDS = 100  # of those a process may open, for all but the three that each worker costs
 
 
 class Lost(NamedTuple):
@@ -98,13 +99,20 @@ class Pool(Generic[T, R]):
                     self.take(worker, data)
                     self.feed(worker)
                 else:
-                    poll.unregister(fd)
-                    self.bury(worker, poll)
+                    with stopping.undisturbed():
+                        poll.unregister(fd)
+                        self.bury(worker, poll)
 
     def hire(self, poll: select.poll) -> None:
-        """Fork one worker and give it its first tasks."""
-        worker = self.fork()
-        self.workers[worker.answers] = worker
+        """Fork one worker and give it its first tasks. Where no more can be had, those that there are do the work."""
+        with stopping.undisturbed():
+            try:
+                worker = self.fork()
+            except WorkerError:
+                if self.workers:
+                    return
+                raise
+            self.workers[worker.answers] = worker
         poll.register(worker.answers, select.POLLIN)
         self.feed(worker)
 
@@ -162,31 +170,38 @@ class Pool(Generic[T, R]):
             os.close(fd)
 
     def end(self) -> None:
-        """Kill every worker and its tools, and wait until they are gone."""
+        """Stop every worker, kill its tools, and wait until they are gone.
+
+        A worker that is just replacing a module under several names holds SIGTERM off until all have the new bytes.
+        """
         for worker in self.workers.values():
+            os.kill(worker.pid, signal.SIGTERM)
+        deadline = time.monotonic() + GRACE
+        for worker in self.workers.values():
+            while not _has_ended(worker.pid) and time.monotonic() < deadline:
+                time.sleep(0.001)
             _kill_group(worker.pid)
-        for worker in self.workers.values():
             os.waitpid(worker.pid, 0)
             self.shut(worker)
         self.workers.clear()
 
     def fork(self) -> Worker:
-        """A new worker. Signals wait while parent and child sort themselves out."""
-        their_tasks, tasks = os.pipe()
-        answers, their_answers = os.pipe()
-        their_life, life = os.pipe()
-        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+        """A new worker. The caller keeps signals off while parent and child sort themselves out."""
+        ends: list[int] = []  # of three pipes, each to read from, then to write to
         try:
+            for _ in range(3):
+                ends += os.pipe()
             pid = os.fork()
-            if pid == 0:
-                for fd in (tasks, answers, life, *self.others()):
-                    os.close(fd)
-                self.live(their_tasks, their_answers, their_life, blocked)
-            _own_group(pid)
         except OSError as error:
+            for fd in ends:
+                os.close(fd)
             raise WorkerError(f"no worker process can be started: {error.strerror}") from error
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+        their_tasks, tasks, answers, their_answers, their_life, life = ends
+        if pid == 0:
+            for fd in (tasks, answers, life, *self.others()):
+                os.close(fd)
+            self.live(their_tasks, their_answers, their_life)
+        _own_group(pid)
         for fd in (their_tasks, their_answers, their_life):
             os.close(fd)
         return Worker(pid, tasks, answers, life)
@@ -196,15 +211,15 @@ class Pool(Generic[T, R]):
         for worker in self.workers.values():
             yield from worker.ends()
 
-    def live(self, tasks: int, answers: int, life: int, blocked: object) -> None:
+    def live(self, tasks: int, answers: int, life: int) -> None:
         """The child: never returns."""
         status = 1
         try:
-            for number in _STOPPING:
+            for number in stopping.SIGNALS:
                 signal.signal(number, signal.SIG_DFL)
             _own_group(0)
             _die_with_parent(life)
-            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)  # type: ignore[arg-type]
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping.SIGNALS)
             # What the parent made stays shared with it, and our values hold no cycles worth looking for often.
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD)
@@ -247,22 +262,20 @@ def run(
     WorkerError when no process can be had; no worker and no tool is left in either case.
     """
     pool: Pool[T, R] = Pool(tasks, work, done, lost, in_child)
-    before = {number: signal.signal(number, _interrupt) for number in _STOPPING}
-    try:
-        pool.serve(max(1, jobs))
-        pool.retry()
-    finally:
-        for number in _STOPPING:
-            signal.signal(number, signal.SIG_IGN)
-        pool.end()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with stopping.stoppable():
+        try:
+            pool.serve(min(max(1, jobs), _most_workers()))
+            pool.retry()
+        finally:
+            with stopping.undisturbed():
+                pool.end()
     return [pool.results[number] for number in range(len(tasks))]
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    del frame
-    raise Interrupted(signal.Signals(number).name, _STATUS[signal.Signals(number)])
+def _most_workers() -> int:
+    """How many workers the limit on open files allows."""
+    limit = os.sysconf("SC_OPEN_MAX")
+    return max(1, (limit - SPARE_FDS) // 3) if limit > 0 else 1 << 16
 
 
 def _own_group(pid: int) -> None:
@@ -278,6 +291,11 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether a child has ended; it stays there to be waited for, and its number stays its own."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
 
 
 def _die_with_parent(life: int) -> None:

@@ -29,6 +29,7 @@ SHF_RELA_LIVEPATCH = 0x00100000
 SHN_LORESERVE, SHN_LIVEPATCH, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0xFF00, 0xFF20, 0xFFF1, 0xFFF2, 0xFFFF
 EM_MIPS = 8
 RELOCATIONS = (SHT_RELA, SHT_REL)
+_NO_CONTENTS = (SHT_NULL, SHT_NOBITS)
 
 _ET_REL = 1
 NATIVE = "<" if sys.byteorder == "little" else ">"
@@ -141,7 +142,8 @@ class Elf:
         found = self.cache.get("end")
         if found is None:
             kinds, offsets, sizes = self.columns.type, self.columns.offset, self.columns.size
-            last = max([at + size for kind, at, size in zip(kinds, offsets, sizes, strict=True) if kind != SHT_NOBITS])
+            ends = [at + size for kind, at, size in zip(kinds, offsets, sizes, strict=True) if kind not in _NO_CONTENTS]
+            last = max(ends)  # the name table is among them
             found = self.cache["end"] = max(self.table_end, last)
         return found  # type: ignore[return-value]
 

@@ -32,7 +32,7 @@ from pkghook.ko.elf import (
 from pkghook.ko.match import unseen_rows
 from pkghook.ko.measure import build_id
 from pkghook.ko.plan import saved_at_least
-from pkghook.ko.symtab import CHUNK,  symbol_table
+from pkghook.ko.symtab import CHUNK, symbol_table, unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

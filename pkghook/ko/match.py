@@ -68,6 +68,9 @@ class Pair:
             self.kept, self.missing, self.added = _by_ordinal(old, new)
         self.sections = {a.index: b.index for a, b in self.kept}
         self.sections.update(zip(_tables(before), _tables(after), strict=True))
+        if not stripped:  # what refers to debug information that both have is no difference
+            both = _by_ordinal(_those(before, self.going), _those(after, self.residue))[0]
+            self.sections.update((a.index, b.index) for a, b in both)
         self.matched: Matched | None = None
 
     @property
@@ -86,6 +89,10 @@ def _tables(elf: Elf) -> tuple[int, int, int, int]:
 def _comparable(elf: Elf, leave: frozenset[int]) -> list[Section]:
     leave = leave.union(_tables(elf))
     return [s for s in elf.sections if s.index not in leave]
+
+
+def _those(elf: Elf, indices: frozenset[int]) -> list[Section]:
+    return [elf.sections[index] for index in sorted(indices)]
 
 
 def _by_ordinal(old: list[Section], new: list[Section]) -> tuple[list[tuple[Section, Section]], list[Section], list[Section]]:

@@ -303,6 +303,8 @@ def _runs(pairs: list[tuple[Section, Section]]) -> Iterator[list[tuple[Section, 
 
 def _same_relocations(pair: Pair, group: list[tuple[Section, Section]]) -> Iterator[Fault]:
     (run,), (new_run,) = reloc_runs(pair.before, [a.index for a, _ in group]), reloc_runs(pair.after, [b.index for _, b in group])
+    if max(run.symbols()) >= symbol_table(pair.before).count:
+        raise ModuleError("bad-relocation", offset=run.offset, symbol=max(run.symbols()))
     if _as_expected(pair, run, new_run):
         return
     entry, word, shift = run.shape[:3]

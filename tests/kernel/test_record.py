@@ -253,7 +253,7 @@ def test_livepatch(shape: str, tool: str, tmp_path: Path) -> None:
     """GNU strip ruins two of the three shapes and exits 0; elfutils does none of that."""
     path = tmp_path / "root" / HOME / "livepatch.ko"
     path.parent.mkdir(parents=True)
-    path.write_bytes(shapes.livepatch(ordinary=shapes.LIVEPATCH_SHAPES[shape]))
+    path.write_bytes(shapes.livepatch(shape))
     build = recorded(tmp_path / "root")
     assert build.record.entries[0].facts.livepatch
     stripped(tool, "amd64", path)

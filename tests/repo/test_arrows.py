@@ -17,7 +17,7 @@ LEVELS = (
     ("findings",),
     ("errors",),
     ("model",),
-    ("atomic", "fields", "proc", "settings"),
+    ("atomic", "fields", "proc", "settings", "stopping"),
     WINGS,
     ("work", "pool"),
     ("stories",),

@@ -353,7 +353,7 @@ def test_agrees_with_the_direct_verifier_on_any_flipped_bit(data: st.DataObject)
 
 @pytest.mark.parametrize("shape", shapes.LIVEPATCH_SHAPES)
 def test_livepatch(shape: str) -> None:
-    before = shapes.livepatch(ordinary=shapes.LIVEPATCH_SHAPES[shape])
+    before = shapes.livepatch(shape)
     assert changes(before, native_strip(before)) == []
     was = known(before)
     assert was.livepatch
@@ -364,7 +364,7 @@ def test_livepatch(shape: str) -> None:
 @pytest.mark.parametrize("shape", shapes.LIVEPATCH_SHAPES)
 def test_ruined_livepatch(shape: str) -> None:
     """As GNU strip leaves them: without the flag, or with relocations whose symbol is number 0."""
-    before = native_strip(shapes.livepatch(ordinary=shapes.LIVEPATCH_SHAPES[shape]))
+    before = native_strip(shapes.livepatch(shape))
     name = ".klp.rela.vmlinux..text.patched"
     unflagged = Patient(before).set_section(name, flags=ALLOC)
     assert evidence(before, unflagged, "livepatch-changed") == {"section": name, "size": 24}

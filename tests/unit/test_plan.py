@@ -38,9 +38,9 @@ def refused(data: bytes | Patient) -> str:
     return caught.value.id
 
 
-def names(data: bytes | Patient, rows: tuple[int, ...]) -> list[str]:
-    """Of these symbols."""
-    return [Patient(bytes(data)).symbol_name(row) for row in rows]
+def names(data: bytes | Patient, runs: tuple[tuple[int, int], ...]) -> list[str]:
+    """Of the symbols in these runs."""
+    return [Patient(bytes(data)).symbol_name(row) for start, end in runs for row in range(start, end)]
 
 
 # --- what goes -------------------------------------------------------------------------------------------------------
@@ -304,7 +304,8 @@ def test_cut_keeps_every_name_that_stays(words: list[bytes], data: st.DataObject
     table = b"\0" + b"".join(word + b"\0" for word in words)
     offsets = data.draw(st.lists(st.integers(0, len(table) - 1), max_size=12))
     dropped = sorted(data.draw(st.sets(st.integers(0, len(offsets) - 1))) if offsets else [])
-    found = cut(table, offsets, dropped)
+    gone = {offsets[row] for row in dropped}
+    found = cut(table, gone, {offset for row, offset in enumerate(offsets) if row not in dropped})
     left = b"".join(table[a:b] for a, b in found.runs)
     assert len(left) == found.size
     assert left[:1] == left[-1:] == b"\0"
@@ -314,5 +315,5 @@ def test_cut_keeps_every_name_that_stays(words: list[bytes], data: st.DataObject
 
 
 def test_cut_leaves_unused_strings_alone() -> None:
-    assert cut(b"\0unused\0gone\0stays\0", [8, 13], [0]).size == len(b"\0unused\0stays\0")
-    assert cut(b"\0gone\0", [1, 0], []).size == 6
+    assert cut(b"\0unused\0gone\0stays\0", {8}, {13}).size == len(b"\0unused\0stays\0")
+    assert cut(b"\0gone\0", set(), {1, 0}).size == 6

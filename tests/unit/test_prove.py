@@ -218,6 +218,17 @@ def test_a_link_to_another_section() -> None:
     ]
 
 
+def test_references_to_debug_information_that_both_have() -> None:
+    """No step may strip such a module, but it can be compared."""
+    refers = Sec(".data.x", bytes(8), ALLOC, relocations=(shapes.Rel(0, "@.debug_str"),))
+    data = shapes.module(shapes.AMD64, refers)
+    assert prove(elf(data), elf(data), stripped=False) == ()
+    other = shapes.module(shapes.AMD64, refers._replace(relocations=(shapes.Rel(0, "@.debug_abbrev"),)))
+    assert [f.id for f in prove(elf(data), elf(other), stripped=False)] == ["relocation-changed"]
+    without = shapes.stripped(shapes.AMD64, refers._replace(relocations=(shapes.Rel(0, "@.data"),)))
+    assert [f.id for f in prove(elf(data), elf(without), stripped=False)] == ["relocation-changed"]
+
+
 @pytest.mark.parametrize("which", [".symtab", ".rela.text"])
 def test_tables_at_odd_offsets(which: str) -> None:
     """The kernel reads them where they lie, and not every machine can do that at any address."""

@@ -44,7 +44,7 @@ def known(data: bytes, trailer: bytes = b"") -> Facts:
 
 def sample() -> list[Recorded]:
     """Recorded modules with something of everything."""
-    livepatch = known(shapes.livepatch(ordinary=None), SIGNED)
+    livepatch = known(shapes.livepatch("b"), SIGNED)
     members = [
         Recorded(f"lib/{kind}.ko", known(shapes.module(KINDS[kind])), (1, 2, 3, at)) for at, kind in enumerate(KINDS)
     ]
