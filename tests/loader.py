@@ -173,6 +173,7 @@ class File:
         plain = [s for s in staying if not s.is_reloc and not s.is_alloc and s.type not in (GROUP, ADDRSIG)]
         return {
             "header": self.identity,
+            "null section": self.sections[0].flags,
             "loaded": [(s.fields, b"" if s.is_reloc else s.data) for s in staying if s.is_alloc],
             "others": {self.ids[s.index]: (s.fields, s.data) for s in plain},
             "links": {self.ids[s.index]: self.links(s) for s in staying if not s.is_reloc and s.type != ADDRSIG},

@@ -398,6 +398,9 @@ def protection(pair: Pair) -> Iterator[Fault]:
 
     Source: module_enforce_rwx_sections() in kernel/module/strict_rwx.c.
     """
+    null, new_null = pair.before.sections[0], pair.after.sections[0]
+    if null.flags != new_null.flags:
+        yield fault("section-rule", section=0, before=null.flags, after=new_null.flags)
     both = SHF_WRITE | SHF_EXECINSTR
     before = {s.name for s in pair.before.sections if s.flags & both == both}
     for section in pair.after.sections:

@@ -364,6 +364,7 @@ def test_v8_what_the_original_has_is_no_fault(case: Case) -> None:
 
 
 def test_v8_section_0(case: Case) -> None:
+    assert case.judged(case.patient.set_section(0, flags=2)) == ["section-rule"]
     for field in ("type", "size", "addr"):
         damaged = case.patient.set_section(0, **{field: 1})
         assert not loader.same(case.before, bytes(damaged))

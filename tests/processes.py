@@ -1,0 +1,54 @@
+"""Processes that tests start, watch and kill."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+
+def alive(pid: int) -> bool:
+    """Whether a process is there and runs. A zombie is dead: who has to bury it may be slow."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text("ascii")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] not in "ZX"
+
+
+def until(what: Callable[[], object], seconds: float = 10.0) -> bool:
+    """Wait for `what` to become true; False if it does not within `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+def gone(pids: Iterable[int], seconds: float = 1.0) -> bool:
+    """Whether all of these processes end within `seconds`."""
+    watched = list(pids)
+    assert watched
+    return until(lambda: not any(map(alive, watched)), seconds)
+
+
+def descendants(pid: int) -> set[int]:
+    """All processes below `pid`, as /proc has them now."""
+    found: set[int] = set()
+    todo = [pid]
+    while todo:
+        for task in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
+            try:
+                children = {int(word) for word in task.read_text("ascii").split()}
+            except OSError:
+                continue
+            todo += children - found
+            found |= children
+    return found
+
+
+def open_handles() -> set[str]:
+    """What this process has open."""
+    return {name for name in os.listdir("/proc/self/fd") if os.path.lexists(f"/proc/self/fd/{name}")}
