@@ -29,6 +29,20 @@ def write(path: str, data: bytes, *, fsync: bool = False) -> None:
         raise InputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
+def check(path: str) -> None:
+    """InputError if `write` to `path` cannot succeed: to be told before the work rather than after it."""
+    try:
+        mode = _mode(path)
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        place = os.path.dirname(os.path.realpath(path))
+        os.stat(place)
+        if stat.S_ISREG(mode) and not path.startswith(OPEN_ALREADY) and not os.access(place, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written: {error.strerror}") from error
+
+
 def _mode(path: str) -> int:
     """The type of what `path` leads to; what does not exist is going to be a regular file."""
     try:

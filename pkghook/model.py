@@ -95,6 +95,7 @@ class Entry(NamedTuple):
     sha256_after: str = ""  # of the file as it lies on disk after the run
     kept_digest: str = ""  # of what was kept of the bytes before: see ko.prove.kept_digest
     step: str = ""
+    matched_symbols: int = 0  # that a symbol list names, those that a relocation holds included
     dropped_symbols: tuple[str, ...] = ()  # by a symbol list
     dropped_labels: int = 0
     attempts: tuple[Attempt, ...] = ()

@@ -91,6 +91,9 @@ class Pool(Generic[T, R]):
         poll = select.poll()
         for _ in range(min(jobs, len(self.waiting))):
             self.hire(poll)
+        for ahead in range(2, AHEAD + 1):  # the first tasks may be by far the largest: not all to one worker
+            for worker in self.workers.values():
+                self.feed(worker, ahead)
         while self.workers:
             for fd, _ in poll.poll():
                 worker = self.workers[fd]
@@ -104,7 +107,7 @@ class Pool(Generic[T, R]):
                         self.bury(worker, poll)
 
     def hire(self, poll: select.poll) -> None:
-        """Fork one worker and give it its first tasks. Where no more can be had, those that there are do the work."""
+        """Fork one worker and give it its first task. Where no more can be had, those that there are do the work."""
         with stopping.undisturbed():
             try:
                 worker = self.fork()
@@ -114,11 +117,11 @@ class Pool(Generic[T, R]):
                 raise
             self.workers[worker.answers] = worker
         poll.register(worker.answers, select.POLLIN)
-        self.feed(worker)
+        self.feed(worker, 1)
 
-    def feed(self, worker: Worker) -> None:
+    def feed(self, worker: Worker, ahead: int = AHEAD) -> None:
         """Keep the worker supplied; when nothing waits any more, let it end."""
-        while self.waiting and len(worker.held) < AHEAD:
+        while self.waiting and len(worker.held) < ahead:
             worker.give(self.waiting.popleft())
         if not worker.held and worker.tasks >= 0:
             os.close(worker.tasks)

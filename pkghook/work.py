@@ -18,7 +18,7 @@ from pkghook.findings import Finding, Severity, make
 from pkghook.ko import codec, machines
 from pkghook.ko.elf import parse
 from pkghook.ko.file import BytesImage, FdImage, load
-from pkghook.ko.measure import account, build_id, kept_digest
+from pkghook.ko.measure import account, build_id, kept_digest, named_by
 from pkghook.ko.plan import DEBUG_ONLY, Drop, plan
 from pkghook.ko.prove import broken_table, prove
 from pkghook.model import Attempt, Compression, Entry, Outcome, Proof, Sizes, State
@@ -91,8 +91,10 @@ def _judged(order: Order, found: Found, source: Source, blank: Entry) -> Entry:
     try:
         seen = _read(order, found, source, blank)
     except ModuleError as error:
-        return _kept(blank, keep.reason) if keep else _failed(blank, error.finding(found.path))
+        return _kept(blank, keep.reason) if keep else _failed(blank, _cause(source, error).finding(found.path))
     except MissingDependencyError as error:
+        if keep:
+            return _kept(blank, keep.reason)
         return _failed(blank, make("missing-dependency", found.path, needs=error.message, install=error.hint))
     proof, told = _against_record(order, seen)
     seen = seen._replace(entry=seen.entry._replace(proof=proof, findings=told))
@@ -130,6 +132,7 @@ def _read(order: Order, found: Found, source: Source, blank: Entry) -> Seen:
         build_id=build_id(elf),
         sizes=Sizes(file.file_size, file.file_size, size, size, planned.expected),
         sha256_before=_sha256_of(source.fd, file.file_size) if order.digest_before else "",
+        matched_symbols=named_by(elf, order.drop.symbols) if order.drop.symbols else 0,
     )
     return Seen(found, source, file, elf, planned, entry)
 
@@ -160,6 +163,14 @@ def _if_livepatch(policy: Policy, seen: Seen) -> Entry | None:
     if policy.livepatch == "keep":
         return _kept(seen.entry, "livepatch")
     return _failed(seen.entry, make("livepatch-unstripped", seen.found.path))
+
+
+def _cause(source: Source, error: ModuleError) -> ModuleError:
+    """A file that somebody writes to looks damaged in many ways, of which only this one is worth saying."""
+    now = os.fstat(source.fd)
+    if (now.st_size, now.st_mtime_ns) == (source.stat.st_size, source.stat.st_mtime_ns):
+        return error
+    return ModuleError("changed-during-run", before=source.stat.st_size, now=now.st_size, seen=error.id)
 
 
 def _kept(entry: Entry, reason: str) -> Entry:
@@ -200,7 +211,7 @@ def _through_chain(order: Order, seen: Seen) -> Entry:
                 finally:
                     order.tree.discard(candidate.scratch)
     except ModuleError as error:
-        return _failed(seen.entry, error.finding(seen.found.path), attempts=tuple(attempts))
+        return _failed(seen.entry, _cause(seen.source, error).finding(seen.found.path), attempts=tuple(attempts))
     except OSError as error:
         found = make("cannot-write", seen.found.path, error=error.strerror or str(error))
         return _failed(seen.entry, found, attempts=tuple(attempts))
@@ -217,7 +228,8 @@ def _exhausted(seen: Seen, attempts: tuple[Attempt, ...]) -> Entry:
     if seen.plan.livepatch:
         found = make("livepatch-kept", path, attempts=tried)
         return _kept(entry, "livepatch: no step passed")._replace(findings=(*entry.findings, found))
-    return _failed(entry, make("chain-exhausted", path, attempts=tried, last=last.why), attempts=attempts)
+    error = _cause(seen.source, ModuleError("chain-exhausted", attempts=tried, last=last.why))
+    return _failed(entry, error.finding(path), attempts=attempts)
 
 
 def _would(order: Order, seen: Seen) -> Entry:
@@ -241,7 +253,7 @@ def _replaced(order: Order, seen: Seen, candidate: Candidate, attempts: tuple[At
     path, entry, plan = seen.found.path, seen.entry, candidate.plan
     if seen.file.signature:
         findings.append(make("signature-removed", path, bytes=seen.file.signature.size))
-    fallen = [a for a in attempts if a.outcome is not Outcome.PASSED]
+    fallen = [a for a in attempts if a.outcome not in (Outcome.PASSED, Outcome.NO_GAIN)]
     if fallen:
         said = "; ".join(f"{a.step} {a.outcome.value}: {a.why}" for a in fallen)
         findings.append(make("fell-through", path, passed=attempts[-1].step, fallen=said))
@@ -321,8 +333,12 @@ def _strip(order: Order, seen: Seen, trial: Trial) -> tuple[Scratch | None, Atte
         return None, order.tools.absent(step, seen.elf.machine)
     from pkghook.chain.tools import run_step
 
-    scratch = order.tree.scratch(seen.source)
     image = _image_file(order, seen)
+    try:
+        scratch = order.tree.scratch(seen.source)
+    except BaseException:
+        order.tree.discard(image)
+        raise
     try:
         path, failure = run_step(
             step, tool, image.fd, os.path.dirname(scratch.path), order.list_file, timeout=order.timeout
@@ -381,9 +397,10 @@ def _rejected(attempt: Attempt, path: str, faults: tuple[Fault, ...]) -> Attempt
 def _wrap(order: Order, seen: Seen, image: BytesImage | FdImage) -> tuple[Scratch, str]:
     """V13: compress as the module was, write, read back, decompress and compare."""
     plain = image.read(0, image.size)
+    packed = codec.compress(plain, seen.file.compression)
     scratch = order.tree.scratch(seen.source)
+    _write(order, scratch, (packed,))
     try:
-        _write(order, scratch, (codec.compress(plain, seen.file.compression),))
         written = FdImage(scratch.fd, _size_of(scratch.fd)).read(0, _size_of(scratch.fd))
         codec.check(written, plain, seen.file.compression)
     except BaseException:

@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,11 @@ from typing import NamedTuple
 from pkghook.judge import receipt as receipts
 from pkghook.judge.receipt import Receipt
 from pkghook.model import Attempt, Entry, Proof, State
-from tests.setup.kernels import size_text
+from tests.setup import room
+from tests.setup.apt import SetupError
 from tests.support import lacking, need_kernel
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-SHM = Path("/dev/shm")  # noqa: S108 only asked for room; what is made there has a name of its own
-SHARE = 3  # memory is for a tree that takes no more than this part of what is free there
 
 
 class Job(NamedTuple):
@@ -128,13 +126,13 @@ def size_of(lib_modules: Path) -> int:
 
 @contextmanager
 def roomy(wanted: int, otherwise: Path) -> Iterator[Path]:
-    """A directory for a while in which `wanted` bytes have room: in memory where that is plenty, else `otherwise`."""
-    plenty = SHM.is_dir() and shutil.disk_usage(SHM).free > SHARE * wanted
-    place = SHM if plenty else otherwise
-    if shutil.disk_usage(place).free < wanted:
-        lacking(f"{size_text(wanted)} are needed in {place}")
-    with tempfile.TemporaryDirectory(prefix="pkghook-test.", dir=place) as scratch:
-        yield Path(scratch)
+    """A directory for a while in which `wanted` bytes have room; the test is skipped where there is none."""
+    try:
+        place = room.find(wanted, otherwise)
+    except SetupError as error:
+        lacking(str(error))
+    with room.made(place) as scratch:
+        yield scratch
 
 
 class Facts(NamedTuple):

@@ -181,7 +181,6 @@ class File:
             "relocations": self.relocations([s for s in staying if s.is_reloc]),
             "symbols": [s for s in self.symbols[1:] if self.counts(s)],
             "tables": [self.table(self.symtab), self.table(self.strtab), self.table(self.sections[self.names_at])[1]],
-            "executable": sorted(s.name for s in self.sections if s.flags & 5 == 5),
             "behind": self.data[self.end() :],
         }
 
@@ -189,7 +188,7 @@ class File:
         """What sh_link and sh_info point at."""
         need(s.link < len(self.sections), "link")
         info = None
-        if s.flags & INFO_LINK and s.type != GROUP:
+        if s.flags & INFO_LINK and s.info and s.type != GROUP:
             need(s.info < len(self.sections), "info")
             info = self.ids.get(s.info, "debug")
         return self.ids.get(s.link, "debug"), info
@@ -244,6 +243,11 @@ class File:
         return offset, type, tuple(addend), self.symbols[number]
 
     @property
+    def refused(self) -> set[str]:
+        """Names of sections that are writable and executable: kernels may refuse a module for one."""
+        return {s.name for s in self.sections if s.flags & 5 == 5}
+
+    @property
     def is_crooked(self) -> bool:
         """Whether the kernel, which reads these where they lie, would find them at odd addresses."""
         read = [s for s in self.sections if s.size and s.type in (SYMTAB, RELA, REL)]
@@ -260,16 +264,29 @@ def view(data: bytes) -> dict[str, object]:
     return File(data).view()
 
 
-def residue(data: bytes) -> list[str]:
-    """Names of what is left of the debug set."""
-    file = File(data)
-    return [file.sections[i].name for i in sorted(file.debug) if file.sections[i].size]
+class Original:
+    """A module before it was stripped, seen once and compared often."""
+
+    def __init__(self, data: bytes) -> None:
+        self.file = File(data)
+        self.view = self.file.view()
+
+    def same(self, after: bytes) -> bool:
+        """Whether the stripped `after` is the same to the loader, and nothing of the debug set is left."""
+        try:
+            new = File(after)
+            if new.view() != self.view:
+                return False
+        except Broken:
+            return False
+        left = any(new.sections[index].size for index in new.debug)
+        worse = new.is_crooked and not self.file.is_crooked
+        return not left and not worse and new.refused <= self.file.refused
 
 
 def same(before: bytes, after: bytes) -> bool:
     """Whether the stripped `after` is `before` to the loader, and nothing of the debug set is left."""
     try:
-        old, new = File(before), File(after)
-        return old.view() == new.view() and not residue(after) and (old.is_crooked or not new.is_crooked)
+        return Original(before).same(after)
     except Broken:
         return False

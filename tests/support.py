@@ -22,8 +22,9 @@ def lacking(reason: str) -> NoReturn:
 
 
 def need_tool(name: str) -> str:
-    """Path of the program `name`."""
-    return shutil.which(name) or lacking(f"{name} is not installed; tests/run as root installs it")
+    """Path of the program `name`; depmod and modinfo lie where PATH of an ordinary user does not lead."""
+    path = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/sbin"
+    return shutil.which(name, path=path) or lacking(f"{name} is not installed; tests/run as root installs it")
 
 
 def need_kernel(corpus: Path, name: str, part: str = "shipped") -> Path:

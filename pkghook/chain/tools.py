@@ -83,7 +83,7 @@ class Tools:
 
     def _look_for(self, tool: str, machine: int) -> Tool | None:
         path = self._overrides.get(tool) or self._plain_or_cross(tool, machine) or self._numbered(tool)
-        return Tool(tool, path, self._version(tool, path)) if path else None
+        return Tool(tool, path, self._version(path)) if path else None
 
     def _plain_or_cross(self, tool: str, machine: int) -> str:
         return next(filter(None, (proc.which(name, self._path) for name in self.candidates(tool, machine))), "")
@@ -97,9 +97,9 @@ class Tools:
                 return path
         return ""
 
-    def _version(self, tool: str, path: str) -> str:
+    def _version(self, path: str) -> str:
         if path not in self._versions:
-            self._versions[path] = version_of(tool, path)
+            self._versions[path] = version_of(path)
         return self._versions[path]
 
 
@@ -110,13 +110,17 @@ def _listing(place: str) -> list[str]:
         return []
 
 
-def version_of(tool: str, path: str) -> str:
-    """The first line of `--version` with a number in it, the tool's name in front where it has none."""
+def version_of(path: str) -> str:
+    """The first line of `--version` with a number in it, the program's name in front where that does not stand there.
+
+    So cross tools, which all call themselves `GNU objcopy`, can be told apart.
+    """
     ended = proc.run([path, "--version"], timeout=VERSION_TIMEOUT)
     lines = (_printable(line) for line in ended.stdout.decode("utf-8", "replace").splitlines())
     line = next((line for line in lines if re.search(r"\d+\.\d+", line)), "")
     version = line[:WHY_LENGTH] if ended.status == 0 and line else "of unknown version"
-    return version if tool in version else f"{tool}: {version}"
+    program = os.path.basename(path)
+    return version if program in version else f"{program}: {version}"
 
 
 def known_machines(tool: Tool) -> tuple[str, ...] | None:

@@ -231,6 +231,7 @@ def _read_entry(entry: Fields) -> Entry:
         sha256_after=entry.hex("sha256_after", "", size=32),
         kept_digest=entry.hex("kept_digest", ""),
         step=entry.text("step", ""),
+        matched_symbols=entry.number("matched_symbols", 0),
         dropped_symbols=entry.texts("dropped_symbols"),
         dropped_labels=entry.number("dropped_labels", 0),
         attempts=tuple(_read_attempt(each) for each in entry.objects("attempts", [])),

@@ -29,24 +29,27 @@ def conclude(
 
 
 def no_proof(policy: Policy, entries: Iterable[Entry]) -> Iterator[Finding]:
-    """With --require-proof: each module without one. One that failed has its own error."""
+    """With --require-proof: each module without one.
+
+    One that failed has its own error, and one that a dry run would strip would have its proof by that.
+    """
     if not policy.require_proof:
         return
     for entry in entries:
-        if entry.proof is Proof.NONE and entry.state is not State.FAILED:
+        if entry.proof is Proof.NONE and entry.state not in (State.FAILED, State.STRIPPED):
             yield make("no-proof", entry.path, state=entry.state.value)
 
 
 def list_matched_nothing(name: str, matched: int, entries: Iterable[Entry]) -> Iterator[Finding]:
     """A symbol list of which no symbol was found.
 
-    `name` is the list's, "" where there is none.  `matched` counts the symbols it names, in all modules that
-    were stripped, those that a relocation holds included.  Where nothing was stripped nothing was looked for.
+    `name` is the list's, "" where there is none.  `matched` counts the symbols it names, those that a
+    relocation holds included, in all modules that could be read.  Where there is none nothing was looked for.
     """
-    stripped = sum(entry.state is State.STRIPPED for entry in entries)
-    if name and stripped and not matched:
+    looked = sum(entry.state in (State.STRIPPED, State.ALREADY_STRIPPED) for entry in entries)
+    if name and looked and not matched:
         # Without its directory, so that the receipt is the same wherever the list lies.
-        yield make("list-matched-nothing", os.path.basename(name), modules=stripped)
+        yield make("list-matched-nothing", os.path.basename(name), modules=looked)
 
 
 def excuse(policy: Policy, entry: Entry) -> Entry:

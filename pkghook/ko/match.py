@@ -62,8 +62,10 @@ class Pair:
         old = _comparable(before, self.going)
         new = _comparable(after, self.residue)
         self.in_order = [s.name for s in old] == [s.name for s in new]
+        self.missing: list[Section] = []
+        self.added: list[Section] = []
         if self.in_order:
-            self.kept, self.missing, self.added = list(zip(old, new, strict=True)), [], []
+            self.kept = list(zip(old, new, strict=True))
         else:
             self.kept, self.missing, self.added = _by_ordinal(old, new)
         self.sections = {a.index: b.index for a, b in self.kept}
@@ -95,7 +97,9 @@ def _those(elf: Elf, indices: frozenset[int]) -> list[Section]:
     return [elf.sections[index] for index in sorted(indices)]
 
 
-def _by_ordinal(old: list[Section], new: list[Section]) -> tuple[list[tuple[Section, Section]], list[Section], list[Section]]:
+def _by_ordinal(
+    old: list[Section], new: list[Section]
+) -> tuple[list[tuple[Section, Section]], list[Section], list[Section]]:
     keyed = dict(_ordinals(new))
     kept, missing = [], []
     for key, section in _ordinals(old):
@@ -131,11 +135,9 @@ def match_symbols(pair: Pair) -> Matched:
     unseen = unseen_rows(old, lost)
     runs = unmarked(unseen)
     if length(runs) != length(new_runs) and (pair.drop.symbols or pair.drop.labels):
-        runs = _without_dropped(pair, unseen, runs, new_runs)
-    if length(runs) != length(new_runs):
-        faults = _first_difference(pair, runs, new_runs)
+        runs, faults = _without_dropped(pair, unseen, runs, new_runs)
     else:
-        faults = _compare(pair, runs, new_runs)
+        faults = _differences(pair, runs, new_runs)
     rows = array("I")
     for start, end in new_runs:
         rows.extend(range(start, end))
@@ -198,14 +200,16 @@ def _regular(index: int) -> bool:
     return 0 < index < SHN_LORESERVE
 
 
-def _without_dropped(pair: Pair, unseen: bytearray, runs: list[Run], new_runs: list[Run]) -> list[Run]:
-    """The old sequence without symbols that the promise allows to be missing and that are missing."""
+def _without_dropped(
+    pair: Pair, unseen: bytearray, runs: list[Run], new_runs: list[Run]
+) -> tuple[list[Run], list[Fault]]:
+    """The old sequence without symbols that the promise allows to be missing and that are missing; how it differs."""
     old = symbol_table(pair.before)
     may_go = droppable(old, runs, pair.drop, livepatch=is_livepatch(pair.before))
     # Most likely all are missing that no relocation names; whether that is so is compared in full.
     likely = _marked(unseen, may_go - _referenced(pair.before, pair.going))
-    if length(likely) == length(new_runs):
-        return likely
+    if length(likely) == length(new_runs) and not _compare(pair, likely, new_runs):
+        return likely, []
     there = _identities(symbol_table(pair.after), new_runs, {})
     rows = [row for start, end in runs for row in range(start, end)]
     gone, position = [], 0
@@ -216,7 +220,8 @@ def _without_dropped(pair: Pair, unseen: bytearray, runs: list[Run], new_runs: l
             gone.append(row)
         else:
             position += 1  # named by _first_difference
-    return _marked(unseen, gone)
+    runs = _marked(unseen, gone)
+    return runs, _differences(pair, runs, new_runs)
 
 
 def _marked(mask: bytearray, rows: Iterable[int]) -> list[Run]:
@@ -240,6 +245,11 @@ def _identities(table: SymbolTable, runs: list[Run], sections: dict[int, int]) -
             symbol = table.symbol(row)
             found.append(tuple(symbol._replace(shndx=sections.get(symbol.shndx, symbol.shndx))))
     return found
+
+
+def _differences(pair: Pair, runs: list[Run], new_runs: list[Run]) -> list[Fault]:
+    same_length = length(runs) == length(new_runs)
+    return _compare(pair, runs, new_runs) if same_length else _first_difference(pair, runs, new_runs)
 
 
 def _first_difference(pair: Pair, runs: list[Run], new_runs: list[Run]) -> list[Fault]:
@@ -283,7 +293,7 @@ def _compare(pair: Pair, runs: list[Run], new_runs: list[Run]) -> list[Fault]:
         words, new_words = array("I", raw), array("I", new_raw)
         names, new_names = _take_names(words, step), _take_names(new_words, step)
         if moved:
-            words = array("I", _renumber_sections(raw, words, numbers, pair.before))
+            words = array("I", _renumber_sections(words, numbers, pair.before))
         if words != new_words or not _same_names(old, new, names, new_names, foreign=shape.foreign):
             return _first_difference(pair, _part(runs, at), _part(new_runs, at))
         at += len(names)
@@ -320,7 +330,7 @@ def _take_names(words: array[int], step: int) -> array[int]:
     return names
 
 
-def _renumber_sections(raw: bytes, words: array[int], numbers: dict[int, int], elf: Elf) -> bytes:
+def _renumber_sections(words: array[int], numbers: dict[int, int], elf: Elf) -> bytes:
     halves = array("H", words.tobytes())
     where = slice(elf.shape.symbol_shndx // 2, None, elf.shape.symbol_size // 2)
     column = halves[where]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pkghook.ko.elf import Elf, Section
     from pkghook.ko.plan import Plan
+    from pkghook.ko.symbols import SymbolList
 
 # How far tools are known to differ from the expected size: bytes a section, and per file.
 PER_SECTION, PER_FILE = 8, 64
@@ -47,6 +48,13 @@ def _left_by(tool: str, before: Elf, plan: Plan) -> int:
     unneeded = length(plan.dropped) - table.mask(plan.removed).count(1)
     names = table.strtab.size - plan.strings.size if tool == "eu-strip" else 0
     return unneeded * before.shape.symbol_size + names
+
+
+def named_by(elf: Elf, wanted: SymbolList) -> int:
+    """How many symbols that the module defines a list names, those that a relocation holds included."""
+    table = symbol_table(elf)
+    rows = zip(table.names, table.shndx, strict=True)
+    return sum(wanted.matches(table.name(row)) for row, (name, index) in enumerate(rows) if name and index)
 
 
 def build_id(elf: Elf) -> str:

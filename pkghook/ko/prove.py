@@ -1,4 +1,4 @@
-"""The verifier: is this the same module to the kernel's loader?
+"""The verifier: whether a module is the same as another to the kernel's loader.
 
 The loader contract's proof obligations V1-V11, each one function below with the finding id it
 rejects with.  V12 (residue, size) is at the end; V13 is in `codec`, V14 in `sources`.
@@ -198,9 +198,11 @@ def _differing(pair: Pair, pairs: list[tuple[Section, Section]]) -> Iterator[tup
     """The pairs whose bytes differ. Neighbours that lie alike in both files compare in one go."""
     group: list[tuple[Section, Section]] = []
     for old, new in pairs:
-        if group and (old.offset - new.offset != group[0][0].offset - group[0][1].offset or old.offset < group[-1][0].end):
-            yield from _differing_in(pair, group)
-            group = []
+        if group:
+            (first, new_first), last = group[0], group[-1][0]
+            if old.offset - new.offset != first.offset - new_first.offset or old.offset < last.end:
+                yield from _differing_in(pair, group)
+                group = []
         group.append((old, new))
     if group:
         yield from _differing_in(pair, group)
@@ -247,9 +249,7 @@ def relocations(pair: Pair) -> Iterator[Fault]:
         yield from _same_relocations(pair, group)
 
 
-def _by_target(
-    pair: Pair, old: list[Section], new: list[Section]
-) -> tuple[list[Section], list[Section], list[Fault]]:
+def _by_target(pair: Pair, old: list[Section], new: list[Section]) -> tuple[list[Section], list[Section], list[Fault]]:
     """Pairs the relocation sections of each target, in their order; the rest are faults."""
     waiting: dict[int, list[Section]] = {}
     for section in new:
@@ -291,9 +291,7 @@ def _runs(pairs: list[tuple[Section, Section]]) -> Iterator[list[tuple[Section, 
     """Pairs of one type that follow each other without a gap in both files."""
     group: list[tuple[Section, Section]] = []
     for old, new in pairs:
-        if group and (
-            old.offset != group[-1][0].end or new.offset != group[-1][1].end or old.type != group[0][0].type
-        ):
+        if group and (old.offset != group[-1][0].end or new.offset != group[-1][1].end or old.type != group[0][0].type):
             yield group
             group = []
         group.append((old, new))
@@ -302,7 +300,8 @@ def _runs(pairs: list[tuple[Section, Section]]) -> Iterator[list[tuple[Section, 
 
 
 def _same_relocations(pair: Pair, group: list[tuple[Section, Section]]) -> Iterator[Fault]:
-    (run,), (new_run,) = reloc_runs(pair.before, [a.index for a, _ in group]), reloc_runs(pair.after, [b.index for _, b in group])
+    (run,) = reloc_runs(pair.before, [old.index for old, _ in group])
+    (new_run,) = reloc_runs(pair.after, [new.index for _, new in group])
     if max(run.symbols()) >= symbol_table(pair.before).count:
         raise ModuleError("bad-relocation", offset=run.offset, symbol=max(run.symbols()))
     if _as_expected(pair, run, new_run):
@@ -313,7 +312,8 @@ def _same_relocations(pair: Pair, group: list[tuple[Section, Section]]) -> Itera
     words[word::entry] = blank
     new_words[word::entry] = blank
     if words != new_words:
-        yield _named(group, _first_entry(words, new_words, entry), "relocation-changed", entry, field="offset or addend")
+        at = _first_entry(words, new_words, entry)
+        yield _named(group, at, "relocation-changed", entry, field="offset or addend")
     if shift:
         types, new_types = (array("B", [w & 255 for w in c]) for c in (run.column, new_run.column))
         if types != new_types:
@@ -376,9 +376,7 @@ def _first_entry(words: array[int], new_words: array[int], entry: int) -> int:
     return next(i for i, (a, b) in enumerate(zip(words, new_words, strict=True)) if a != b) // entry
 
 
-def _named(
-    group: list[tuple[Section, Section]], at: int, id: str, entry: int, **evidence: Evidence
-) -> Fault:
+def _named(group: list[tuple[Section, Section]], at: int, id: str, entry: int, **evidence: Evidence) -> Fault:
     """A fault about entry number `at` of a run, told as section and entry."""
     for old, _ in group:
         entries = old.size // (entry * 4)
@@ -394,7 +392,7 @@ def symbols(pair: Pair) -> Iterator[Fault]:
 
 
 def protection(pair: Pair) -> Iterator[Fault]:
-    """V8: nothing became writable and executable. (Section 0 is checked when the module is read.)
+    """V8: nothing became writable and executable, section 0 is as it was (more of it is checked when it is read).
 
     Source: module_enforce_rwx_sections() in kernel/module/strict_rwx.c.
     """
@@ -422,8 +420,11 @@ def references(pair: Pair) -> Iterator[Fault]:
 
 
 def _same_group(pair: Pair, old: Section, new: Section) -> Iterator[Fault]:
-    if pair.before.read(old)[:4] != pair.after.read(new)[:4]:
+    contents, new_contents = pair.before.read(old), pair.after.read(new)
+    if contents[:4] != new_contents[:4]:
         yield fault("dangling-reference", group=old.index, field="flags")
+    if old.flags & SHF_ALLOC and contents != new_contents:
+        yield fault("alloc-changed", section=text(old.name))  # then the kernel has its numbers in memory
     counts = symbol_table(pair.before).count, symbol_table(pair.after).count
     if old.info >= counts[0] or new.info >= counts[1] or not same_symbol(pair, old.info, new.info):
         yield fault("dangling-reference", group=old.index, signature=new.info)
@@ -464,7 +465,7 @@ def _livepatch_symbols(elf: Elf) -> list[bytes]:
 
 
 def residue(pair: Pair) -> Iterator[Fault]:
-    """V12: nothing of the debug set is left. (Sizes: see `account`.)"""
+    """V12: nothing of the debug set is left. Sizes: see `measure.account`."""
     for index in sorted(pair.residue):
         section = pair.after.sections[index]
         if section.size and debugset.is_debug(section, pair.after.machine):

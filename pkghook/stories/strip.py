@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pkghook import pool, report
+from pkghook import atomic, pool, report
 from pkghook.chain import steps
 from pkghook.chain.tools import Tools
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, SettingError
@@ -43,6 +43,8 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     chain = steps.order(settings.chain, symbols=wanted is not None, labels=settings.discard_labels)
     policy = policies.of(settings)
     record = records.read(settings.before) if settings.before else None
+    if settings.receipt:
+        atomic.check(settings.receipt)
     with Tree(root) as tree:
         if not settings.dry_run:
             tree.lock()
@@ -144,9 +146,9 @@ def _lost(found: Found, lost: Lost, settings: Settings, err: TextIO) -> Entry:
 def _receipt(
     order: Order, walk: Walk, entries: Sequence[Entry], findings: Iterable[Finding], wanted: SymbolList | None
 ) -> Receipt:
-    dropped = sum(len(entry.dropped_symbols) for entry in entries)
+    matched = sum(entry.matched_symbols for entry in entries)
     name = wanted.name if wanted else ""
-    known, overrides = conclude(order.policy, entries, findings, list_name=name, matched=dropped)
+    known, overrides = conclude(order.policy, entries, findings, list_name=name, matched=matched)
     return receipts.make(
         "dry-run" if order.dry_run else "strip",
         entries,
@@ -176,9 +178,11 @@ def _settings(order: Order, wanted: SymbolList | None) -> Pairs:
 
 
 def _tell(receipt: Receipt, policy: Policy, settings: Settings, out: TextIO) -> int:
-    if settings.receipt:
-        receipts.write(receipt, settings.receipt)
     verdict = judge(receipt, policy)
     style = report.style_for(settings, out, os.environ)
-    out.write(report.REPORTS[settings.format](receipt, verdict, style))
+    try:
+        if settings.receipt:
+            receipts.write(receipt, settings.receipt)
+    finally:  # what was done has to be told, also where the receipt cannot be written
+        out.write(report.REPORTS[settings.format](receipt, verdict, style))
     return EXIT_CLEAN if verdict.passed else EXIT_FINDINGS

@@ -19,6 +19,7 @@ from tests.surgery import Patient, elf, native_strip
 
 SMALL = 8 << 20  # bytes up to which the second opinion, which is slow, is asked too
 LARGE = 64 << 20  # riscv64 has modules of up to 858 MB
+RISCV64 = pytest.param("riscv64", marks=pytest.mark.full)  # the unstripped ones are a gigabyte to fetch
 
 
 def checked(data: bytes, drop: Drop | None = None) -> bytes:
@@ -43,7 +44,7 @@ def test_amd64_is_what_is_shipped_to_the_byte(corpus: Path) -> None:
         assert checked(modules.image(path)) == modules.image(modules.shipped(corpus, "amd64", path)), path
 
 
-@pytest.mark.parametrize("kernel", ["arm64", "s390x", "armel", "riscv64"])
+@pytest.mark.parametrize("kernel", ["arm64", "s390x", "armel", RISCV64])
 def test_other_machines_without_any_tool_for_them(corpus: Path, kernel: str) -> None:
     paths = [path for path in modules.unstripped(corpus, kernel) if path.stat().st_size <= LARGE]
     assert len(paths) > 40
@@ -55,7 +56,7 @@ def test_other_machines_without_any_tool_for_them(corpus: Path, kernel: str) -> 
         assert abs(len(out) - len(theirs)) <= 8 * Patient(out).header("shnum") + 64, path
 
 
-@pytest.mark.parametrize("kernel", ["amd64", "arm64", "s390x", "armel", "riscv64"])
+@pytest.mark.parametrize("kernel", ["amd64", "arm64", "s390x", "armel", RISCV64])
 def test_the_second_opinion(corpus: Path, kernel: str) -> None:
     for path in modules.sample(corpus, kernel, 8, limit=SMALL):
         data = modules.image(path)
@@ -88,6 +89,7 @@ def test_symbol_lists(corpus: Path, kernel: str, name: str) -> None:
     assert dropped
 
 
+@pytest.mark.full
 def test_labels(corpus: Path) -> None:
     """Most of a riscv64 module is labels: ext4 goes from 7.0 MB to 1.8 MB."""
     path = modules.named(corpus, "riscv64", "ext4")

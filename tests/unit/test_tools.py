@@ -116,6 +116,15 @@ def test_versions(tmp_path: Path, output: str, version: str) -> None:
     assert tool.version == version
 
 
+def test_versions_tell_cross_tools_apart(tmp_path: Path) -> None:
+    names = ("objcopy", "aarch64-linux-gnu-objcopy")
+    for name in names:
+        script(tmp_path, name, body="echo GNU objcopy 2.40")
+    tools = Tools(path=str(tmp_path), host=X86_64)
+    found = [tools.find(STEPS["objcopy"], machine) for machine in (X86_64, ARM64)]
+    assert [tool and tool.version for tool in found] == ["GNU objcopy 2.40", f"{names[1]}: GNU objcopy 2.40"]
+
+
 def test_version_is_asked_for_once(tmp_path: Path) -> None:
     script(tmp_path, "objcopy", body=f"echo called >> {tmp_path}/calls")
     tools = Tools(path=str(tmp_path), host=X86_64)
