@@ -79,8 +79,10 @@ class Pool(Generic[T, R]):
         done: Callable[[T, R], None],
         lost: Callable[[T, Lost], R],
         in_child: Callable[[], None],
+        meanwhile: Callable[[], None],
     ) -> None:
         self.tasks, self.work, self.done, self.lost, self.in_child = tasks, work, done, lost, in_child
+        self.meanwhile = meanwhile
         self.results: dict[int, R] = {}
         self.workers: dict[int, Worker] = {}  # by the descriptor of their answers
         self.waiting = deque(range(len(tasks)))
@@ -94,6 +96,7 @@ class Pool(Generic[T, R]):
         for ahead in range(2, AHEAD + 1):  # the first tasks may be by far the largest: not all to one worker
             for worker in self.workers.values():
                 self.feed(worker, ahead)
+        self.meanwhile()
         while self.workers:
             for fd, _ in poll.poll():
                 worker = self.workers[fd]
@@ -256,15 +259,17 @@ def run(
     done: Callable[[T, R], None],
     lost: Callable[[T, Lost], R],
     in_child: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[], None] = lambda: None,
 ) -> list[R]:
     """`work` on each of `tasks` in `jobs` forked processes; the results in the order of the tasks.
 
     Tasks start in the order given.  `done` is called in the parent as each result arrives; `lost`
     makes the result of a task whose worker was killed twice or raised; `in_child` is called once in
-    each worker.  The caller has a single thread.  Raises Interrupted after SIGINT or SIGTERM,
+    each worker; `meanwhile` is called in the parent when the workers are busy, again before a retry,
+    and is short.  The caller has a single thread.  Raises Interrupted after SIGINT or SIGTERM,
     WorkerError when no process can be had; no worker and no tool is left in either case.
     """
-    pool: Pool[T, R] = Pool(tasks, work, done, lost, in_child)
+    pool: Pool[T, R] = Pool(tasks, work, done, lost, in_child, meanwhile)
     with stopping.stoppable():
         try:
             pool.serve(min(max(1, jobs), _most_workers()))

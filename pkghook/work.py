@@ -24,7 +24,7 @@ from pkghook.ko.prove import broken_table, prove
 from pkghook.model import Attempt, Compression, Entry, Outcome, Proof, Sizes, State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pkghook.chain.steps import Step
     from pkghook.chain.tools import Tools
@@ -233,30 +233,52 @@ def _exhausted(seen: Seen, attempts: tuple[Attempt, ...]) -> Entry:
 
 
 def _would(order: Order, seen: Seen) -> Entry:
-    """What a real run would do if its first step passed; nothing is written."""
-    entry = seen.entry
-    whole = seen.file.compression is Compression.NONE
-    size = seen.plan.expected
-    sizes = entry.sizes._replace(image_after=size, file_after=size if whole else entry.sizes.file_before)
-    removed = seen.file.signature is not None
+    """What a real run would do if the first step that has its tool passed; nothing is written.
+
+    The sizes are those of the native steps, whichever step it is.
+    """
+    attempts: list[Attempt] = []
+    for step in order.steps:
+        trial = _trial(order, seen, step)
+        hindered = _hindered(order, seen, trial)
+        if hindered is None:
+            return _foretold(seen, trial, tuple(attempts))
+        attempts.append(hindered)
+    return _exhausted(seen, tuple(attempts))
+
+
+def _foretold(seen: Seen, trial: Trial, attempts: tuple[Attempt, ...]) -> Entry:
+    entry, how, size = seen.entry, seen.file.compression, trial.plan.expected
+    if how is Compression.NONE:
+        file_after = size
+    else:
+        image = b"".join(bytes(memoryview(piece).cast("B")) for piece in native.render(seen.elf, trial.plan))
+        file_after = len(codec.compress(image, how))
     return entry._replace(
         state=State.STRIPPED,
-        sizes=sizes,
-        signature="removed" if removed else "",
-        findings=(*entry.findings, *([make("signature-removed", seen.found.path)] if removed else [])),
-        step=order.steps[0].name,
+        sizes=entry.sizes._replace(image_after=size, file_after=file_after, expected=size),
+        signature="removed" if seen.file.signature else "",
+        step=trial.step.name,
+        dropped_symbols=tuple(sorted(_names(seen.elf, trial.plan))),
+        dropped_labels=trial.plan.labels,
+        attempts=attempts,
+        findings=(*entry.findings, *_price(seen, trial.step.name, attempts)),
     )
 
 
-def _replaced(order: Order, seen: Seen, candidate: Candidate, attempts: tuple[Attempt, ...]) -> Entry:
-    findings = list(order.tree.replace(seen.found, seen.source, candidate.scratch, order.fsync))
-    path, entry, plan = seen.found.path, seen.entry, candidate.plan
+def _price(seen: Seen, step: str, attempts: tuple[Attempt, ...]) -> Iterator[Finding]:
+    """What is to be said of a module that was stripped, beside that it was."""
     if seen.file.signature:
-        findings.append(make("signature-removed", path, bytes=seen.file.signature.size))
+        yield make("signature-removed", seen.found.path, bytes=seen.file.signature.size)
     fallen = [a for a in attempts if a.outcome not in (Outcome.PASSED, Outcome.NO_GAIN)]
     if fallen:
         said = "; ".join(f"{a.step} {a.outcome.value}: {a.why}" for a in fallen)
-        findings.append(make("fell-through", path, passed=attempts[-1].step, fallen=said))
+        yield make("fell-through", seen.found.path, passed=step, fallen=said)
+
+
+def _replaced(order: Order, seen: Seen, candidate: Candidate, attempts: tuple[Attempt, ...]) -> Entry:
+    findings = order.tree.replace(seen.found, seen.source, candidate.scratch, order.fsync)
+    entry, plan, step = seen.entry, candidate.plan, attempts[-1].step
     sizes = Sizes(
         seen.file.file_size, _size_of(candidate.scratch.fd), seen.file.image.size, candidate.size, plan.expected
     )
@@ -267,11 +289,11 @@ def _replaced(order: Order, seen: Seen, candidate: Candidate, attempts: tuple[At
         sizes=sizes,
         sha256_after=candidate.sha256,
         kept_digest=candidate.kept_digest,
-        step=attempts[-1].step,
+        step=step,
         dropped_symbols=tuple(sorted(_names(seen.elf, plan))),
         dropped_labels=plan.labels,
         attempts=attempts,
-        findings=(*entry.findings, *findings),
+        findings=(*entry.findings, *findings, *_price(seen, step, attempts)),
     )
 
 
@@ -298,10 +320,10 @@ class Trial(NamedTuple):
 
 def _attempt(order: Order, seen: Seen, step: Step) -> tuple[Attempt, Candidate | None]:
     """Run one step and judge what it wrote. A candidate's scratch file is the caller's to discard."""
-    drop = _allowed(order.drop, step)
-    trial = Trial(step, drop, seen.plan if drop == order.drop else plan(seen.elf, drop))
-    if not (trial.plan.unstripped or trial.plan.dropped):
-        return Attempt(step.name, "", Outcome.NO_GAIN, "nothing that this step may remove"), None
+    trial = _trial(order, seen, step)
+    hindered = _hindered(order, seen, trial)
+    if hindered is not None:
+        return hindered, None
     scratch, attempt = _strip(order, seen, trial)
     if scratch is None:
         return attempt, None
@@ -313,6 +335,21 @@ def _attempt(order: Order, seen: Seen, step: Step) -> tuple[Attempt, Candidate |
     if candidate is None or candidate.scratch is not scratch:
         order.tree.discard(scratch)
     return attempt, candidate
+
+
+def _trial(order: Order, seen: Seen, step: Step) -> Trial:
+    drop = _allowed(order.drop, step)
+    return Trial(step, drop, seen.plan if drop == order.drop else plan(seen.elf, drop))
+
+
+def _hindered(order: Order, seen: Seen, trial: Trial) -> Attempt | None:
+    """The attempt with a step that has nothing to do here, or no tool to do it with."""
+    step = trial.step
+    if not (trial.plan.unstripped or trial.plan.dropped):
+        return Attempt(step.name, "", Outcome.NO_GAIN, "nothing that this step may remove")
+    if step.tool and order.tools.find(step, seen.elf.machine) is None:
+        return order.tools.absent(step, seen.elf.machine)
+    return None
 
 
 def _allowed(drop: Drop, step: Step) -> Drop:

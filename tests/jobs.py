@@ -1,4 +1,4 @@
-"""Whole runs of the command on copies of real kernels, as a user starts them: a tree in, exit status and receipt out."""
+"""Whole runs of the command on copies of real kernels, as users start them: a tree in, status and receipt out."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def kernel_tree(corpus: Path, kernel: str, part: str) -> Path:
 
 
 def plant(root: Path, lib_modules: Path, only: Iterable[Path] | None = None) -> list[Path]:
-    """A buildroot at `root` with the modules of a `lib/modules`, or with some of them, at the same places; its modules."""
+    """A buildroot at `root` with the modules of a `lib/modules`, or `only` some, at the same places; its modules."""
     if only is None:
         home = root / "lib"
         home.mkdir(parents=True)

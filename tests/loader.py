@@ -154,6 +154,7 @@ class File:
         """(name, info, other, section, value, size) of each; a section by identity, `debug` for those that go."""
         rows = struct.iter_unpack(self.order + ("IBBHQQ" if self.is64 else "IIIBBH"), self.symtab.data)
         found: list[tuple[Any, ...]] = []
+        self.named: list[bool] = []
         for number, row in enumerate(rows):
             name, info, other, index, value, size = row if self.is64 else (row[0], *row[3:6], *row[1:3])
             need(index < len(self.sections) or index in SPECIAL, "symbol's section")
@@ -162,6 +163,7 @@ class File:
             if 0 < index < 0xFF00:
                 place = "debug" if index in self.debug else self.ids[index]
             found.append((self.string(self.strtab.data, name), info, other, place, value, size))
+            self.named.append(name != 0)  # a name elsewhere that happens to be empty is taken for one
         need(not any(self.symtab.data[: self.symtab.entsize]) and self.symtab.info <= len(found), "first symbol")
         return found
 
@@ -179,7 +181,9 @@ class File:
             "links": {self.ids[s.index]: self.links(s) for s in staying if not s.is_reloc and s.type != ADDRSIG},
             "groups": {self.ids[s.index]: self.group(s) for s in staying if s.type == GROUP},
             "relocations": self.relocations([s for s in staying if s.is_reloc]),
-            "symbols": [s for s in self.symbols[1:] if self.counts(s)],
+            "symbols": [s for s, named in zip(self.symbols, self.named, strict=True) if self.counts(s, named=named)][
+                1:
+            ],
             "tables": [self.table(self.symtab), self.table(self.strtab), self.table(self.sections[self.names_at])[1]],
             "behind": self.data[self.end() :],
         }
@@ -200,12 +204,12 @@ class File:
         return s.name, s.flags & ~INFO_LINK, s.align, s.entsize, s.data[:4], self.symbols[s.info], members
 
     @staticmethod
-    def counts(symbol: tuple[Any, ...]) -> bool:
+    def counts(symbol: tuple[Any, ...], *, named: bool) -> bool:
         """V5: undefined or special, or named and in a section that stays."""
-        name, info, _, place, _, _ = symbol
+        _, info, _, place, _, _ = symbol
         if isinstance(place, int):
             return not (place == 0xFFF1 and info & 15 == 4 and info >> 4 in (0, 1, 2))
-        return bool(name) and place != "debug"
+        return named and place != "debug"
 
     def table(self, s: Section) -> tuple[object, ...]:
         """What the loader or kmod sees of the header of a symbol or string table."""

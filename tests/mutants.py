@@ -154,7 +154,7 @@ def _relocation_sections(patient: Patient) -> list[int]:
     return [
         index
         for index in range(patient.header("shnum"))
-        if patient.section(index, "type") in RELOCATIONS and patient.section(index, "size")
+        if patient.section(index, "type") in RELOCATIONS and 0 < patient.section(index, "size") <= len(patient.data)
     ]
 
 

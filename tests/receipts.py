@@ -111,6 +111,7 @@ _ENTRIES = st.builds(
     sha256_after=_DIGESTS,
     kept_digest=_DIGESTS,
     step=TEXTS,
+    matched_symbols=COUNTS,
     dropped_symbols=st.lists(TEXTS, max_size=2).map(tuple),
     dropped_labels=COUNTS,
     attempts=st.lists(_ATTEMPTS, max_size=2).map(tuple),

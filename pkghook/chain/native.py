@@ -10,16 +10,15 @@ from array import array
 from typing import TYPE_CHECKING
 
 from pkghook.ko.debugset import group_members
-from pkghook.ko.elf import RELOCATIONS, SHF_INFO_LINK, SHT_GROUP, SHT_NOBITS, SHT_SYMTAB
+from pkghook.ko.elf import RELOCATIONS, SHF_INFO_LINK, SHT_GROUP, SHT_NOBITS, SHT_NULL, SHT_SYMTAB
 from pkghook.ko.reloc import renumbered
-from pkghook.ko.symtab import symbol_table
+from pkghook.ko.symtab import CHUNK, length, symbol_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from pkghook.ko.elf import Elf, Section
     from pkghook.ko.plan import Plan
-    from pkghook.ko.symtab import SymbolTable
 
     Piece = bytes | bytearray | memoryview | array[int]
 
@@ -31,10 +30,10 @@ def render(elf: Elf, plan: Plan) -> Iterator[Piece]:
     yield _header(elf, plan)
     at = elf.header_end
     for group in _groups(elf, plan):
-        start = plan.offsets[group[0].index]
+        start, last = plan.offsets[group[0]], group[-1]
         if start > at:
             yield bytes(start - at)
-        at = plan.offsets[group[-1].index] + plan.sizes.get(group[-1].index, group[-1].size)
+        at = plan.offsets[last] + (plan.sizes[last] if last in plan.sizes else elf.columns.size[last])
         yield from _contents(elf, plan, group)
     if plan.shoff > at:
         yield bytes(plan.shoff - at)
@@ -43,63 +42,77 @@ def render(elf: Elf, plan: Plan) -> Iterator[Piece]:
         yield elf.image.read(elf.end, elf.image.size - elf.end)
 
 
-def _groups(elf: Elf, plan: Plan) -> Iterator[list[Section]]:
+def _groups(elf: Elf, plan: Plan) -> Iterator[list[int]]:
     """The sections that stay, in file order; those that move together and are alike share a list."""
-    group: list[Section] = []
-    sections, alone, offsets, numbers = elf.sections, plan.sizes, plan.offsets, plan.numbers
+    group: list[int] = []
+    alone, offsets, numbers = plan.sizes, plan.offsets, plan.numbers
     kinds, before, sizes = elf.columns.type, elf.columns.offset, elf.columns.size
-    alike = end = None  # of the group: kind and how far it moves; where it ends now
+    shift = relocates = end = 0  # of the group: how far it moves; its type if it relocates; where it ends now
     for index in elf.in_file:
         kind = kinds[index]
-        if kind == SHT_NOBITS:
+        if kind in (SHT_NOBITS, SHT_NULL):
             continue
         if index not in numbers or index in alone:
             if group:
                 yield group
                 group = []
             if index in numbers:
-                yield [sections[index]]
+                yield [index]
             continue
-        relocates = kind if kind in RELOCATIONS else 0
-        its = (relocates, offsets[index] - before[index])
-        if group and (its != alike or (relocates and before[index] != end)):
+        at = before[index]
+        its = kind if kind in RELOCATIONS else 0
+        if group and (offsets[index] - at != shift or its != relocates or (its and at != end)):
             yield group
             group = []
-        group.append(sections[index])
-        alike, end = its, before[index] + sizes[index]
+        if not group:
+            shift, relocates = offsets[index] - at, its
+        group.append(index)
+        end = at + sizes[index]
     if group:
         yield group
 
 
-def _contents(elf: Elf, plan: Plan, group: list[Section]) -> Iterator[Piece]:
+def _contents(elf: Elf, plan: Plan, group: list[int]) -> Iterator[Piece]:
     table = symbol_table(elf)
-    head = group[0]
-    if head.type in RELOCATIONS:
-        yield _relocations(plan, group)
-    elif head.index == table.section.index:
+    head, last = group[0], group[-1]
+    kind, start = elf.columns.type[head], elf.columns.offset[head]
+    end = elf.columns.offset[last] + elf.columns.size[last]
+    if kind in RELOCATIONS:
+        yield _relocations(plan, start, end)
+    elif head == table.section.index:
         yield from _symbols(elf, plan)
-    elif head.index == table.strtab.index:
-        yield from (table.strings[a:b] for a, b in plan.strings.runs)
-    elif head.index == elf.names_index:
-        names = elf.read(head)
-        yield from (names[a:b] for a, b in plan.names.runs)
-    elif head.type == SHT_GROUP:
-        yield _group(elf, plan, head)
+    elif head == table.strtab.index:
+        yield from [table.strings[a:b] for a, b in plan.strings.runs]
+    elif head == elf.names_index:
+        yield from [elf.names[a:b] for a, b in plan.names.runs]
+    elif kind == SHT_GROUP:
+        yield _group(elf, plan, elf.section(head))
     else:
-        for at in range(head.offset, group[-1].end, COPY):
-            yield elf.image.read(at, min(COPY, group[-1].end - at))
+        for at in range(start, end, COPY):
+            yield elf.image.read(at, min(COPY, end - at))
 
 
-def _relocations(plan: Plan, group: list[Section]) -> Piece:
-    """A group of relocation sections: neighbours of one type, so all of one run."""
-    start, end = group[0].offset, group[-1].end
+def _relocations(plan: Plan, start: int, end: int) -> Piece:
+    """The relocation sections from `start` to `end`: neighbours of one type, so all of one run."""
     for run in plan.relocations:
         if run.offset <= start and end <= run.offset + run.size:
-            out = renumbered(run, plan.rows)
+            out = renumbered(run, _symbol_numbers(plan))
             if run.size == end - start:
                 return out
             return memoryview(out).cast("B")[start - run.offset : end - run.offset]
     return b""  # only empty sections
+
+
+def _symbol_numbers(plan: Plan) -> Sequence[int]:
+    """The number after of each symbol up to the last that stays; of those that go, that of the next."""
+    # A list is faster to read, an array of millions a tenth of its size.
+    numbers: list[int] | array[int] = [] if plan.kept[-1][1] <= CHUNK else array("I")
+    at = 0
+    for start, end in plan.kept:
+        numbers.extend([at] * (start - len(numbers)))
+        numbers.extend(range(at, at + end - start))
+        at += end - start
+    return numbers
 
 
 def _symbols(elf: Elf, plan: Plan) -> Iterator[Piece]:
@@ -113,7 +126,7 @@ def _symbols(elf: Elf, plan: Plan) -> Iterator[Piece]:
         names = words[::step]
         if shape.foreign:
             names.byteswap()
-        names = array("I", plan.strings.moved(names))
+        names = plan.strings.moved(names)
         if shape.foreign:
             names.byteswap()
         words[::step] = names
@@ -145,7 +158,7 @@ def _group(elf: Elf, plan: Plan, section: Section) -> Piece:
 
 def _header(elf: Elf, plan: Plan) -> bytes:
     """The ELF header: as it was, but for the table it points at. Program headers are not for modules."""
-    fields = list(elf.shape.header.unpack(elf.image.read(16, elf.shape.header.size)))
+    fields = list(elf.fields)
     fields[4] = 0  # e_phoff
     fields[5] = plan.shoff
     fields[9] = 0  # e_phnum
@@ -157,7 +170,7 @@ def _header(elf: Elf, plan: Plan) -> bytes:
 def _section_headers(elf: Elf, plan: Plan) -> Piece:
     """The rows of the sections that stay; most of each row is as it was."""
     size, foreign = elf.shape.section.size, elf.shape.foreign
-    raw = elf.image.read(elf.shoff, elf.table_end - elf.shoff)
+    raw = elf.table
     words = array("I")
     words.frombytes(b"".join([raw[i * size : (i + 1) * size] for i in plan.numbers]))
     if foreign:
@@ -165,7 +178,7 @@ def _section_headers(elf: Elf, plan: Plan) -> Piece:
     step = size // 4
     link = 10 if elf.is64 else 6  # where sh_link lies in a row, in 32-bit words; sh_info follows it
     columns, offsets, sizes = elf.columns, plan.offsets, plan.sizes
-    words[::step] = array("I", plan.names.moved(words[::step]))
+    words[::step] = plan.names.moved(words[::step])
     words[link::step] = array("I", [plan.numbers[columns.link[i]] for i in plan.numbers])
     words[link + 1 :: step] = array("I", _infos(elf, plan))
     if foreign:
@@ -185,16 +198,23 @@ def _section_headers(elf: Elf, plan: Plan) -> Piece:
 
 def _infos(elf: Elf, plan: Plan) -> list[int]:
     """sh_info of the sections that stay: a section, a symbol, or anything else."""
-    numbers, rows = plan.numbers, plan.rows
+    numbers = plan.numbers
     kinds, flags, infos = elf.columns.type, elf.columns.flags, elf.columns.info
     return [
-        numbers[infos[i]]
+        0
+        if not infos[i]
+        else numbers[infos[i]]
         if kinds[i] in RELOCATIONS or flags[i] & SHF_INFO_LINK
-        else rows[infos[i]]
+        else infos[i] - _gone_before(plan, infos[i])
         if kinds[i] in _COUNTS_SYMBOLS
         else infos[i]
         for i in numbers
     ]
+
+
+def _gone_before(plan: Plan, row: int) -> int:
+    """How many of the symbols before `row` go."""
+    return length([(start, min(end, row)) for start, end in plan.dropped if start < row])
 
 
 _COUNTS_SYMBOLS = (SHT_SYMTAB, SHT_GROUP)

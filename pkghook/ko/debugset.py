@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
-from pkghook.ko.elf import EM_MIPS, RELOCATIONS, SHF_ALLOC, SHT_GROUP
+from pkghook.ko.elf import EM_MIPS, SHF_ALLOC, SHT_GROUP
 
 if TYPE_CHECKING:
     from pkghook.ko.elf import Elf, Section
@@ -65,20 +65,19 @@ def debug_sections(elf: Elf) -> frozenset[int]:
 def is_unstripped(elf: Elf) -> bool:
     """True if at least one section of the debug set is not empty."""
     sizes = elf.columns.size
-    return any([sizes[i] and is_debug(elf.sections[i], elf.machine) for i in debug_sections(elf)])
+    return any(sizes[i] and is_debug(elf.section(i), elf.machine) for i in debug_sections(elf))
 
 
 def _find(elf: Elf) -> frozenset[int]:
     names, kinds, flags = elf.columns[:3]
     # By name first, in one pass; is_debug knows the exceptions.
-    going = {i for i, (name, flag) in enumerate(zip(names, flags, strict=True)) if not flag & SHF_ALLOC and _named(name)}
+    going = {i for i, flag in enumerate(flags) if not flag & SHF_ALLOC and _named(names[i])}
     if elf.machine in _ARC or elf.machine == EM_MIPS:
         going = {s.index for s in elf.sections if s.index and is_debug(s, elf.machine)}
-    targets = zip(kinds, elf.columns.info, flags, strict=True)
-    relocations = [
-        i for i, (kind, info, flag) in enumerate(targets) if kind in RELOCATIONS and info in going and not flag & SHF_ALLOC
-    ]
-    going.update(relocations)
+    if not going and SHT_GROUP not in kinds:
+        return frozenset()
+    infos = elf.columns.info
+    going.update([i for i in elf.relocating if infos[i] in going and not flags[i] & SHF_ALLOC])
     if SHT_GROUP in kinds:
         going.update(_emptied_groups(elf, going))
     return frozenset(going)

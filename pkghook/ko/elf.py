@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from pkghook.ko.file import Image
 
+HEAD = 64  # bytes of the larger of the two ELF headers
 SHT_NULL, SHT_PROGBITS, SHT_SYMTAB, SHT_STRTAB, SHT_RELA = 0, 1, 2, 3, 4
 SHT_NOTE, SHT_NOBITS, SHT_REL, SHT_GROUP, SHT_SYMTAB_SHNDX = 7, 8, 9, 17, 18
 SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_INFO_LINK, SHF_LINK_ORDER = 1, 2, 4, 0x40, 0x80
@@ -73,6 +74,11 @@ class Columns(NamedTuple):
     align: tuple[int, ...] = ()
     entsize: tuple[int, ...] = ()
 
+    def section(self, index: int) -> Section:
+        """All fields of one section."""
+        name, *rest = [column[index] for column in self]
+        return Section(name, index, *rest)  # type: ignore[arg-type]
+
 
 class Shape(NamedTuple):
     """How the tables of one class and byte order lie in the file."""
@@ -105,26 +111,38 @@ class Elf:
     """A parsed module: header fields and sections, with the image they came from."""
 
     __slots__ = (
-        "cache", "columns", "ehsize", "entry", "flags", "ident", "image", "machine", "name_offsets", "names_index", "sections",
-        "shape", "shoff", "type", "version",
+        "_sections", "cache", "columns", "count", "entry", "fields", "flags", "ident", "image", "is64", "machine",
+        "name_offsets", "names", "names_index", "shape", "shoff", "table", "type", "version",
     )  # fmt: skip
 
     def __init__(self, image: Image, ident: bytes, shape: Shape, fields: tuple[int, ...]) -> None:
         self.image = image
         self.ident = ident
         self.shape = shape
-        (self.type, self.machine, self.version, self.entry, _, self.shoff, self.flags, self.ehsize) = fields[:8]
+        self.is64 = shape.word == 8  # noqa: PLR2004 (bytes of an address)
+        self.fields = fields  # of the header, from e_type on
+        (self.type, self.machine, self.version, self.entry, _, self.shoff, self.flags) = fields[:7]
+        self.count = fields[11]  # of sections
         self.names_index = fields[12]
-        self.sections: list[Section] = []
+        self._sections: list[Section] | None = None
         self.columns = Columns()
-        self.name_offsets: Sequence[int] = ()  # of each section's name in the name table
+        self.table = b""  # the section header table as it lies in the file
+        self.names = b""  # the table of section names
+        self.name_offsets: Sequence[int] = ()  # of each section's name in it
         # What `symtab` and `reloc` have read once; both sides of a proof ask more than once.
         self.cache: dict[object, object] = {}
 
     @property
-    def is64(self) -> bool:
-        """True for ELFCLASS64."""
-        return self.shape.word == 8  # noqa: PLR2004 (bytes of an address)
+    def sections(self) -> list[Section]:
+        """The section headers; made when first asked for, since most modules are done by columns alone."""
+        if self._sections is None:
+            texts, *rest = self.columns
+            self._sections = list(map(_SECTION, zip(texts, range(self.count), *rest, strict=True)))
+        return self._sections
+
+    def section(self, index: int) -> Section:
+        """One section header."""
+        return self.columns.section(index) if self._sections is None else self._sections[index]
 
     @property
     def header_end(self) -> int:
@@ -134,7 +152,7 @@ class Elf:
     @property
     def table_end(self) -> int:
         """Offset of the first byte behind the section header table."""
-        return self.shoff + len(self.sections) * self.shape.section.size
+        return self.shoff + self.count * self.shape.section.size
 
     @property
     def end(self) -> int:
@@ -152,7 +170,16 @@ class Elf:
         """The indices of the sections but section 0 in the order in which they lie in the file."""
         found = self.cache.get("in_file")
         if found is None:
-            found = self.cache["in_file"] = sorted(range(1, len(self.sections)), key=self.columns.offset.__getitem__)
+            found = self.cache["in_file"] = sorted(range(1, self.count), key=self.columns.offset.__getitem__)
+        return found  # type: ignore[return-value]
+
+    @property
+    def relocating(self) -> list[int]:
+        """The indices of the relocation sections, those that go with debug sections too."""
+        found = self.cache.get("relocating")
+        if found is None:
+            kinds = self.columns.type
+            found = self.cache["relocating"] = [index for index, kind in enumerate(kinds) if kind in RELOCATIONS]
         return found  # type: ignore[return-value]
 
     def read(self, section: Section) -> bytes:
@@ -166,34 +193,32 @@ def parse(image: Image) -> Elf:
     Raises ModuleError: not-elf, truncated, not-relocatable, bad-header, too-many-sections,
     section-outside-file, bad-string-table, bad-section.
     """
-    ident, shape = _ident(image)
-    header = image.read(16, shape.header.size)
-    fields = shape.header.unpack(header)
-    elf = Elf(image, ident, shape, fields)
-    _check_header(elf, fields[10], fields[11])
-    _read_sections(elf, fields[11])
+    head = image.read(0, min(HEAD, image.size))
+    shape = _shape_of(head)
+    elf = Elf(image, head[:16], shape, shape.header.unpack(head[16 : 16 + shape.header.size]))
+    _check_header(elf)
+    _read_sections(elf)
     return elf
 
 
-def _ident(image: Image) -> tuple[bytes, Shape]:
-    ident = image.read(0, min(16, image.size))
-    if ident[:4] != b"\x7fELF"[: len(ident)] or not ident:
-        raise ModuleError("not-elf", magic=ident[:4].hex())
-    if image.size < 20:  # noqa: PLR2004 (e_ident, e_type, e_machine)
-        raise ModuleError("truncated", size=image.size, needed=52)
-    shape = _SHAPES.get((ident[4], ident[5]))
-    if shape is None or ident[6] != 1:
-        raise ModuleError("bad-header", e_ident=ident[4:7].hex())
-    kind = int.from_bytes(image.read(16, 2), "little" if ident[5] == 1 else "big")
+def _shape_of(head: bytes) -> Shape:
+    if head[:4] != b"\x7fELF"[: len(head)] or not head:
+        raise ModuleError("not-elf", magic=head[:4].hex())
+    if len(head) < 20:  # noqa: PLR2004 (e_ident, e_type, e_machine)
+        raise ModuleError("truncated", size=len(head), needed=52)
+    shape = _SHAPES.get((head[4], head[5]))
+    if shape is None or head[6] != 1:
+        raise ModuleError("bad-header", e_ident=head[4:7].hex())
+    kind = int.from_bytes(head[16:18], "little" if head[5] == 1 else "big")
     if kind != _ET_REL:
         raise ModuleError("not-relocatable", e_type=kind)
-    if image.size < 16 + shape.header.size:
-        raise ModuleError("truncated", size=image.size, needed=16 + shape.header.size)
-    return ident, shape
+    if len(head) < 16 + shape.header.size:
+        raise ModuleError("truncated", size=len(head), needed=16 + shape.header.size)
+    return shape
 
 
-def _check_header(elf: Elf, shentsize: int, shnum: int) -> None:
-    size = elf.image.size
+def _check_header(elf: Elf) -> None:
+    size, shentsize, shnum = elf.image.size, elf.fields[10], elf.count
     if elf.version != 1:
         raise ModuleError("bad-header", e_version=elf.version)
     if not elf.shoff:
@@ -208,10 +233,10 @@ def _check_header(elf: Elf, shentsize: int, shnum: int) -> None:
         raise ModuleError("bad-header", e_shstrndx=elf.names_index, sections=shnum)
 
 
-def _read_sections(elf: Elf, count: int) -> None:
-    section = elf.shape.section
-    rows = list(section.iter_unpack(elf.image.read(elf.shoff, count * section.size)))
-    names = _name_table(elf, rows[elf.names_index])
+def _read_sections(elf: Elf) -> None:
+    elf.table = elf.image.read(elf.shoff, elf.table_end - elf.shoff)
+    rows = list(elf.shape.section.iter_unpack(elf.table))
+    names = elf.names = _name_table(elf, rows[elf.names_index])
     columns = list(zip(*rows, strict=True))
     starts, offsets, sizes, aligns = columns[0], columns[4], columns[5], columns[8]
     find, limit = names.find, elf.image.size
@@ -219,12 +244,11 @@ def _read_sections(elf: Elf, count: int) -> None:
     if max(starts) >= len(names) or max(map(add, offsets, sizes)) > limit or any([a & (a - 1) for a in set(aligns)]):
         _reject_bad(elf, rows, len(names))
     texts = tuple([names[start : find(b"\0", start)] for start in starts])
-    elf.sections = list(map(_SECTION, zip(texts, range(count), *columns[1:], strict=True)))
     elf.columns = Columns(texts, *columns[1:])
     elf.name_offsets = starts
-    null = elf.sections[0]
-    if null.type or null.size or null.addr:
-        raise ModuleError("section-rule", section=0, type=null.type, size=null.size, addr=null.addr)
+    _, kind, _, addr, _, size, *_ = rows[0]
+    if kind or size or addr:
+        raise ModuleError("section-rule", section=0, type=kind, size=size, addr=addr)
 
 
 _SECTION: Callable[[tuple[object, ...]], Section] = partial(tuple.__new__, Section)  # type: ignore[assignment]

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import sys
 from array import array
-from itertools import zip_longest
+from bisect import bisect_left
+from itertools import repeat, zip_longest
+from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
-from pkghook.ko import debugset
-from pkghook.ko.elf import RELOCATIONS, SHN_ABS, SHN_LORESERVE
+from pkghook.ko import debugset, lanes
+from pkghook.ko.elf import SHN_ABS, SHN_LORESERVE
 from pkghook.ko.plan import droppable, is_livepatch
 from pkghook.ko.reloc import reloc_runs
 from pkghook.ko.symtab import CHUNK, FILE_KIND, SECTION_KIND, length, symbol_table, unmarked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pkghook.findings import Evidence
     from pkghook.ko.elf import Elf, Section
@@ -46,34 +48,41 @@ def text(name: bytes) -> str:
 class Pair:
     """A module before and after, and how their sections correspond.
 
-    `sections` maps section indices before to those after; `kept` are the pairs outside the debug
-    set without the three tables; `missing` and `added` have no partner.
+    `sections` maps section indices before to those after; `old` and `new` are the indices of the pairs
+    outside the debug set without the three tables; `missing` and `added` have no partner.  `in_order`
+    says that the pairs have the same order in both, `alike` that also their headers agree where they
+    must, so that none has to be looked at alone.
     """
 
     __slots__ = (
-        "added", "after", "before", "drop", "going", "in_order", "kept", "matched", "missing", "residue", "sections",
-        "stripped",
+        "added", "after", "alike", "before", "drop", "going", "in_order", "matched", "missing", "new", "old", "residue",
+        "sections", "stripped",
     )  # fmt: skip
 
     def __init__(self, before: Elf, after: Elf, drop: Drop, *, stripped: bool = True) -> None:
         self.before, self.after, self.drop, self.stripped = before, after, drop, stripped
         self.going = debugset.debug_sections(before)
         self.residue = debugset.debug_sections(after)
-        old = _comparable(before, self.going)
-        new = _comparable(after, self.residue)
-        self.in_order = [s.name for s in old] == [s.name for s in new]
         self.missing: list[Section] = []
         self.added: list[Section] = []
-        if self.in_order:
-            self.kept = list(zip(old, new, strict=True))
-        else:
-            self.kept, self.missing, self.added = _by_ordinal(old, new)
-        self.sections = {a.index: b.index for a, b in self.kept}
+        self.old, self.new = _comparable(before, self.going), _comparable(after, self.residue)
+        picks = _picker(self.old), _picker(self.new)
+        self.in_order = picks[0](before.columns.name) == picks[1](after.columns.name)
+        self.alike = self.in_order and _alike(before, after, *picks)
+        if not self.in_order:
+            kept, self.missing, self.added = _by_ordinal(_those(before, self.old), _those(after, self.new))
+            self.old, self.new = [a.index for a, _ in kept], [b.index for _, b in kept]
+        self.sections = dict(zip(self.old, self.new, strict=True))
         self.sections.update(zip(_tables(before), _tables(after), strict=True))
         if not stripped:  # what refers to debug information that both have is no difference
-            both = _by_ordinal(_those(before, self.going), _those(after, self.residue))[0]
+            both = _by_ordinal(_those(before, sorted(self.going)), _those(after, sorted(self.residue)))[0]
             self.sections.update((a.index, b.index) for a, b in both)
         self.matched: Matched | None = None
+
+    @property
+    def kept(self) -> list[tuple[Section, Section]]:
+        """The pairs outside the debug set without the three tables."""
+        return list(zip(_those(self.before, self.old), _those(self.after, self.new), strict=True))
 
     @property
     def symbols(self) -> Matched:
@@ -88,13 +97,33 @@ def _tables(elf: Elf) -> tuple[int, int, int, int]:
     return 0, table.section.index, table.strtab.index, elf.names_index
 
 
-def _comparable(elf: Elf, leave: frozenset[int]) -> list[Section]:
+def _comparable(elf: Elf, leave: frozenset[int]) -> list[int]:
     leave = leave.union(_tables(elf))
-    return [s for s in elf.sections if s.index not in leave]
+    return [index for index in range(elf.count) if index not in leave]
 
 
-def _those(elf: Elf, indices: frozenset[int]) -> list[Section]:
-    return [elf.sections[index] for index in sorted(indices)]
+def _those(elf: Elf, indices: Iterable[int]) -> list[Section]:
+    sections = elf.sections
+    return [sections[index] for index in indices]
+
+
+def _picker(indices: list[int]) -> Callable[[tuple[object, ...]], object]:
+    """What takes the values at `indices` out of a column."""
+    if len(indices) > 1:
+        return itemgetter(*indices)
+    return lambda column: [column[index] for index in indices]
+
+
+def _alike(before: Elf, after: Elf, old: Callable[..., object], new: Callable[..., object]) -> bool:
+    """True if type, flags, size, alignment and entry size of all pairs agree; to a bit of difference others look."""
+    one, other = before.columns, after.columns
+    return (
+        old(one.type) == new(other.type)
+        and old(one.flags) == new(other.flags)
+        and old(one.size) == new(other.size)
+        and old(one.align) == new(other.align)
+        and old(one.entsize) == new(other.entsize)
+    )
 
 
 def _by_ordinal(
@@ -119,11 +148,9 @@ def _ordinals(sections: list[Section]) -> Iterator[tuple[tuple[bytes, int], Sect
 
 
 class Matched(NamedTuple):
-    """The sequences of V5, aligned: row -> position in the sequence, 0 for rows outside it."""
+    """The sequences of V5, aligned: row before -> row after, 0 for rows outside the sequence."""
 
-    before: array[int]
-    after: array[int]
-    rows: array[int]  # position - 1 -> row after
+    rows: Sequence[int]
     faults: tuple[Fault, ...]
 
 
@@ -138,39 +165,57 @@ def match_symbols(pair: Pair) -> Matched:
         runs, faults = _without_dropped(pair, unseen, runs, new_runs)
     else:
         faults = _differences(pair, runs, new_runs)
-    rows = array("I")
-    for start, end in new_runs:
-        rows.extend(range(start, end))
-    return Matched(_positions(old.count, runs), _positions(new.count, new_runs), rows, tuple(faults))
+    return Matched(_partner_rows(old.count, runs, new_runs), tuple(faults))
 
 
-def partners(pair: Pair, rows: Iterable[int]) -> dict[int, int] | None:
-    """The number after of each of the symbols `rows`; None if one has no plain partner."""
-    matched = pair.symbols
-    before, after, count = matched.before, matched.rows, len(matched.rows)
-    of_section: dict[int, int] | None = None
-    found = {0: 0}
-    for row in rows:
-        position = before[row]
-        if position:
-            if position > count:
-                return None
-            found[row] = after[position - 1]
-        elif row:
-            if of_section is None:
-                of_section = _section_symbols(pair)
-            partner = of_section.get(symbol_table(pair.before).shndx[row], 0)
-            if not partner or not same_symbol(pair, row, partner):
-                return None
-            found[row] = partner
+def _partner_rows(count: int, runs: list[Run], new_runs: list[Run]) -> Sequence[int]:
+    # A list is faster to read, an array of millions a tenth of its size.
+    rows: list[int] | array[int] = [] if count <= CHUNK else array("I")
+    for start, new_start, size in _pieces(runs, new_runs):
+        rows.extend(repeat(0, start - len(rows)))
+        rows.extend(range(new_start, new_start + size))
+    rows.extend(repeat(0, count - len(rows)))
+    return rows
+
+
+def _pieces(runs: list[Run], new_runs: list[Run]) -> Iterator[tuple[int, int, int]]:
+    """Row before, row after and length of the stretches in which the sequences have no gap, as far as both go."""
+    ahead = iter(new_runs)
+    new_start = new_end = 0
+    for run_start, end in runs:
+        start = run_start
+        while start < end:
+            if new_start == new_end:
+                new_start, new_end = next(ahead, (0, 0))
+                if new_start == new_end:
+                    return
+            size = min(end - start, new_end - new_start)
+            yield start, new_start, size
+            start, new_start = start + size, new_start + size
+
+
+def partners(pair: Pair, rows: Iterable[int]) -> Sequence[int] | None:
+    """The number after of each symbol, right for `rows` at the least; None if one of these has no plain partner."""
+    found = pair.symbols.rows
+    strays = [row for row in rows if not found[row] and row]
+    if not strays:
+        return found
+    found = found[:]
+    of_section = _section_symbols(symbol_table(pair.after))
+    shndx, sections = symbol_table(pair.before).shndx, pair.sections
+    for row in strays:
+        partner = of_section.get(sections.get(shndx[row], 0), 0)
+        if not partner or not same_symbol(pair, row, partner):
+            return None
+        found[row] = partner  # type: ignore[index]  # a list or an array
     return found
 
 
-def _section_symbols(pair: Pair) -> dict[int, int]:
-    """The first section symbol after, by the section index before."""
-    new = symbol_table(pair.after)
-    rows = {new.shndx[row]: row for row in reversed(new.of_kind(SECTION_KIND))}
-    return {old: rows[index] for old, index in pair.sections.items() if index in rows}
+def _section_symbols(table: SymbolTable) -> dict[int, int]:
+    """The first section symbol of each section."""
+    rows = table.of_kind(SECTION_KIND)
+    rows.reverse()
+    return dict(zip([table.shndx[row] for row in rows], rows, strict=True))
 
 
 def unseen_rows(table: SymbolTable, lost: Iterable[int]) -> bytearray:
@@ -181,10 +226,9 @@ def unseen_rows(table: SymbolTable, lost: Iterable[int]) -> bytearray:
     names, shndx = table.names, table.shndx
     mask = table.mask(lost)
     unnamed = 1
-    for row in table.of_kind(SECTION_KIND):
-        if not names[row]:
-            unnamed += 1
-            mask[row] |= _regular(shndx[row])
+    for start, end in table.unnamed:
+        mask[start:end] = b"\1" * (end - start)
+        unnamed += end - start
     if names.count(0) > unnamed:
         for row, name in enumerate(names):
             if not name and _regular(shndx[row]):
@@ -233,7 +277,7 @@ def _marked(mask: bytearray, rows: Iterable[int]) -> list[Run]:
 
 
 def _referenced(elf: Elf, going: frozenset[int]) -> set[int]:
-    kept = [i for i, kind in enumerate(elf.columns.type) if kind in RELOCATIONS and i not in going]
+    kept = [i for i in elf.relocating if i not in going]
     return {row for run in reloc_runs(elf, kept) for row in run.symbols()}
 
 
@@ -343,7 +387,9 @@ def _renumber_sections(words: array[int], numbers: dict[int, int], elf: Elf) -> 
     return halves.tobytes()
 
 
-def _same_names(old: SymbolTable, new: SymbolTable, names: array[int], new_names: array[int], *, foreign: bool) -> bool:
+def _same_names(
+    old: SymbolTable, new: SymbolTable, names: array[int], new_names: array[int], *, foreign: bool
+) -> bool:
     """True if the strings at the two columns of offsets are equal, row by row.
 
     Offsets that moved by the same distance point into one stretch of both tables; if the
@@ -353,40 +399,28 @@ def _same_names(old: SymbolTable, new: SymbolTable, names: array[int], new_names
         names, new_names = names[:], new_names[:]
         names.byteswap()
         new_names.byteswap()
-    low: dict[int, int] = {}
-    high: dict[int, int] = {}
-    for offset, new_offset in zip(names, new_names, strict=True):
-        shift = offset - new_offset
-        if shift not in low:
-            low[shift] = high[shift] = offset
-        elif offset < low[shift]:
-            low[shift] = offset
-        elif offset > high[shift]:
-            high[shift] = offset
     before, after = old.strings, new.strings
-    odd = set()
-    for shift, start in low.items():
-        end = before.index(b"\0", high[shift]) + 1
-        if before[start:end] != after[start - shift : end - shift]:
-            odd.add(shift)
-    return not odd or all(
-        _string(before, offset) == _string(after, new_offset)
-        for offset, new_offset in zip(names, new_names, strict=True)
-        if offset - new_offset in odd
-    )
+    if max(len(before), len(after)) < lanes.LIMIT and _equal_stretches(before, after, names, new_names):
+        return True
+    both = zip(names, new_names, strict=True)
+    return all(_string(before, offset) == _string(after, new_offset) for offset, new_offset in both)
+
+
+def _equal_stretches(before: bytes, after: bytes, names: array[int], new_names: array[int]) -> bool:
+    keys = lanes.by_difference(names, new_names)
+    at = 0
+    while at < len(keys):
+        distance, low = divmod(keys[at], 1 << 32)
+        at = bisect_left(keys, distance + 1 << 32, at)
+        shift = distance - lanes.LIMIT
+        end = before.index(b"\0", keys[at - 1] & 0xFFFFFFFF) + 1
+        if before[low:end] != after[low - shift : end - shift]:
+            return False
+    return True
 
 
 def _string(strings: bytes, start: int) -> bytes:
     return strings[start : strings.index(b"\0", start)]
-
-
-def _positions(count: int, runs: list[Run]) -> array[int]:
-    found = array("I", bytes(4 * count))
-    at = 1
-    for start, end in runs:
-        found[start:end] = array("I", range(at, at + end - start))
-        at += end - start
-    return found
 
 
 def symbol_pairs(column: array[int], new_column: array[int]) -> set[int]:

@@ -63,7 +63,7 @@ def build_id(elf: Elf) -> str:
     Source: init_build_id() in kernel/module/main.c, parse_build_id_buf() in lib/buildid.c.
     """
     order = "little" if elf.shape.order == "<" else "big"
-    for section in [s for s, kind in zip(elf.sections, elf.columns.type, strict=True) if kind == SHT_NOTE]:
+    for section in [elf.section(i) for i, kind in enumerate(elf.columns.type) if kind == SHT_NOTE]:
         if section.flags & SHF_ALLOC and section.size:
             found = _build_id_in(elf.read(section), order)
             if found:
@@ -87,17 +87,15 @@ def kept_digest(elf: Elf) -> str:
 
     Equal before and after by V2, so it tells which module the bytes before were.
     """
+    kinds, offsets, sizes, flags = elf.columns.type, elf.columns.offset, elf.columns.size, elf.columns.flags
+    loaded = [i for i, flag in enumerate(flags) if flag & SHF_ALLOC and sizes[i] and kinds[i] != SHT_NOBITS]
+    if isinstance(elf.image, BytesImage):
+        # Small and in memory: one digest over a copy costs less than a call for every section.
+        data = elf.image.data
+        return hashlib.sha256(b"".join([data[offsets[i] : offsets[i] + sizes[i]] for i in loaded])).hexdigest()
     digest = hashlib.sha256()
-    data = elf.image.data if isinstance(elf.image, BytesImage) else None
-    view = memoryview(data) if data is not None else None
-    kinds, offsets, sizes = elf.columns.type, elf.columns.offset, elf.columns.size
-    for index in [i for i, flags in enumerate(elf.columns.flags) if flags & SHF_ALLOC]:
-        if kinds[index] == SHT_NOBITS or not sizes[index]:
-            continue
-        if view is not None:
-            digest.update(view[offsets[index] : offsets[index] + sizes[index]])
-            continue
-        for part in _parts(elf, elf.sections[index]):
+    for index in loaded:
+        for part in _parts(elf, elf.section(index)):
             digest.update(part)
     return digest.hexdigest()
 

@@ -7,14 +7,14 @@ and only rendered there.  Nothing of the debug sections is read.
 from __future__ import annotations
 
 import re
-from bisect import bisect_left, bisect_right, insort
-from itertools import accumulate
+from array import array
+from bisect import bisect_right, insort
+from operator import sub
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import ModuleError
-from pkghook.ko import debugset
+from pkghook.ko import debugset, lanes
 from pkghook.ko.elf import (
-    RELOCATIONS,
     SHF_INFO_LINK,
     SHF_RELA_LIVEPATCH,
     SHN_ABS,
@@ -25,7 +25,7 @@ from pkghook.ko.elf import (
     SHT_NULL,
 )
 from pkghook.ko.reloc import check_relocations, reloc_runs
-from pkghook.ko.symtab import FILE_KIND, SECTION_KIND, length, marked, symbol_table, unmarked
+from pkghook.ko.symtab import FILE_KIND, length, marked, symbol_table, unmarked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 _LABEL_KIND = re.compile(rb"\x00")  # st_info of a local symbol without type
 _NO_CONTENTS = (SHT_NOBITS, SHT_NULL)
+FEW = 40  # cuts up to which a pass over all offsets for each of them is cheaper than a search for each offset
 MAX_FILE_ALIGN = 1 << 16  # the loader lays sections out anew; a larger alignment would only pad the file
 
 
@@ -58,10 +59,12 @@ class Cut(NamedTuple):
     shifts: tuple[int, ...]  # bytes cut before the first, the second ... of them; one more than `starts`
     size: int
 
-    def moved(self, offsets: Iterable[int]) -> list[int]:
-        """Where the strings that start at `offsets` start now."""
+    def moved(self, offsets: Iterable[int]) -> array[int]:
+        """Where the strings that start at `offsets`, each inside the table, start now."""
         starts, shifts = self.starts, self.shifts
-        return [offset - shifts[bisect_right(starts, offset)] for offset in offsets]
+        if len(starts) <= FEW and self.runs[-1][1] < lanes.LIMIT:
+            return lanes.lowered(array("I", offsets), starts, list(map(sub, shifts[1:], shifts)))
+        return array("I", [offset - shifts[bisect_right(starts, offset)] for offset in offsets])
 
 
 class Plan(NamedTuple):
@@ -73,7 +76,6 @@ class Plan(NamedTuple):
     listed: tuple[int, ...]  # of these the ones that a symbol list named
     labels: int  # how many of these are labels
     kept: tuple[Run, ...]  # runs of symbols that stay, row 0 included
-    rows: dict[int, int]  # of each symbol that a relocation or a section header names: its number after
     strings: Cut  # of the symbol names
     names: Cut  # of the section names
     numbers: dict[int, int]  # section index before -> after
@@ -103,7 +105,7 @@ def plan(elf: Elf, drop: Drop = DEBUG_ONLY) -> Plan:
         mask[row] = 1
     listed = _listed(table, extra, drop)
     going = Going(removed, marked(mask), unmarked(mask), listed, len(extra) - len(listed))
-    return _layout(elf, going, runs, referenced, livepatch=livepatch)
+    return _layout(elf, going, runs, livepatch=livepatch)
 
 
 class Going(NamedTuple):
@@ -134,7 +136,7 @@ def is_livepatch(elf: Elf) -> bool:
 def _named(elf: Elf, name: bytes) -> list[Section]:
     if name not in elf.columns.name:
         return []
-    return [s for s in elf.sections if s.name == name]
+    return [elf.section(i) for i, its in enumerate(elf.columns.name) if its == name]
 
 
 def _check_overlap(elf: Elf) -> None:
@@ -157,7 +159,7 @@ def _removed(elf: Elf) -> frozenset[int]:
 
 def _kept_relocations(elf: Elf, removed: frozenset[int], table: SymbolTable) -> list[RelocRun]:
     infos = elf.columns.info
-    wanted = [i for i, kind in enumerate(elf.columns.type) if kind in RELOCATIONS and i not in removed]
+    wanted = [i for i in elf.relocating if i not in removed]
     check_relocations(elf, wanted)
     for index in wanted:
         if infos[index] in removed:
@@ -174,13 +176,18 @@ def _referenced(elf: Elf, removed: frozenset[int], runs: list[RelocRun], table: 
     found: set[int] = set()
     for run in runs:
         found.update(run.symbols())
-    if SHT_GROUP in elf.columns.type:
-        groups = [s for s in elf.sections if s.type == SHT_GROUP and s.index not in removed]
-        for group in groups:
-            if group.info >= table.count:
-                raise ModuleError("bad-group", section=group.index, symbol=group.info, symbols=table.count)
-        found.update([group.info for group in groups])
+    for group in _groups(elf, removed):
+        symbol = elf.columns.info[group]
+        if symbol >= table.count:
+            raise ModuleError("bad-group", section=group, symbol=symbol, symbols=table.count)
+        found.add(symbol)
     return found
+
+
+def _groups(elf: Elf, removed: frozenset[int]) -> list[int]:
+    """The section groups that stay."""
+    kinds = elf.columns.type
+    return [i for i, kind in enumerate(kinds) if kind == SHT_GROUP and i not in removed] if SHT_GROUP in kinds else []
 
 
 def _unneeded(table: SymbolTable, removed: frozenset[int], referenced: set[int]) -> bytearray:
@@ -188,17 +195,17 @@ def _unneeded(table: SymbolTable, removed: frozenset[int], referenced: set[int])
     if not removed:
         # A tree without debug information is not rewritten for the sake of FILE and section symbols.
         return bytearray(table.count)
-    names, shndx = table.names, table.shndx
+    shndx = table.shndx
     mask = table.mask(removed)
-    for row in table.of_kind(SECTION_KIND):
-        if not names[row] and 0 < shndx[row] < SHN_LORESERVE and row not in referenced:
+    for start, end in table.unnamed:
+        for row in set(range(start, end)) - referenced:
             mask[row] = 1
     for row in table.of_kind(FILE_KIND):
         if shndx[row] == SHN_ABS and row not in referenced:
             mask[row] = 1
-    for row in referenced:
-        if mask[row]:
-            raise ModuleError("proof-impossible", symbol=row, section=shndx[row])
+    wanted = [row for row in referenced if mask[row]]
+    if wanted:
+        raise ModuleError("proof-impossible", symbol=min(wanted), section=shndx[min(wanted)])
     return mask
 
 
@@ -233,44 +240,13 @@ def cut(strings: bytes, gone: set[int], stay: set[int]) -> Cut:
     ones, so of a block only the bytes in front of the first name that stays are cut.
     """
     blocks = sorted({strings.rfind(b"\0", 0, offset) + 1 for offset in gone if offset})
-    if not blocks:
-        return _uncut(strings)
-    marks = bytearray(len(strings))
-    for offset in stay:
-        marks[offset] = 1
-    return _cut_blocks(strings, marks, blocks)
-
-
-def _cut_symbol_names(table: SymbolTable, going: Going) -> Cut:
-    gone: set[int] = set()
-    stay: set[int] = set()
-    for start, end in going.symbols:
-        gone.update(table.names[start:end])
-    for start, end in going.kept:
-        stay.update(table.names[start:end])
-    return cut(table.strings, gone, stay)
-
-
-def _numbers(dropped: list[Run], rows: Iterable[int]) -> dict[int, int]:
-    """The number after of each of the symbols `rows`."""
-    starts = [start for start, _ in dropped]
-    before = [0, *accumulate([end - start for start, end in dropped])]
-    return {row: row - before[bisect_left(starts, row)] for row in rows}
-
-
-def _uncut(strings: bytes) -> Cut:
-    return Cut(((0, len(strings)),), (), (0,), len(strings))
-
-
-def _cut_blocks(strings: bytes, marks: bytearray, blocks: list[int]) -> Cut:
     runs: list[Run] = []
     starts: list[int] = []
     shifts = [0]
     at = total = 0
     for block in blocks:
         end = strings.find(b"\0", block) + 1
-        stays = marks.find(1, block, end)
-        stop = end if stays < 0 else stays
+        stop = min(stay.intersection(range(block, end)), default=end)
         if stop == block:
             continue
         if block > at:
@@ -284,13 +260,27 @@ def _cut_blocks(strings: bytes, marks: bytearray, blocks: list[int]) -> Cut:
     return Cut(tuple(runs), tuple(starts), tuple(shifts), len(strings) - total)
 
 
-def _layout(elf: Elf, going: Going, runs: list[RelocRun], referenced: set[int], *, livepatch: bool) -> Plan:
+def _cut_symbol_names(table: SymbolTable, going: Going) -> Cut:
+    gone: set[int] = set()
+    stay: set[int] = set()
+    for start, end in going.symbols:
+        gone.update(table.names[start:end])
+    for start, end in going.kept:
+        stay.update(table.names[start:end])
+    return cut(table.strings, gone, stay)
+
+
+def _uncut(strings: bytes) -> Cut:
+    return cut(strings, set(), set())
+
+
+def _layout(elf: Elf, going: Going, runs: list[RelocRun], *, livepatch: bool) -> Plan:
     table = symbol_table(elf)
     removed = going.sections
     # A table that serves both kinds of names (LLVM writes such) stays whole.
     shared = elf.names_index == table.strtab.index
     strings = _uncut(table.strings) if shared else _cut_symbol_names(table, going)
-    staying = [i for i in range(len(elf.sections)) if i not in removed]
+    staying = [i for i in range(elf.count) if i not in removed]
     names = _cut_names(elf, removed)
     sizes = {
         table.section.index: length(going.kept) * elf.shape.symbol_size,
@@ -298,8 +288,8 @@ def _layout(elf: Elf, going: Going, runs: list[RelocRun], referenced: set[int], 
     }
     sizes[elf.names_index] = names.size
     _check_references(elf, staying, removed)
-    for group in [i for i in staying if elf.columns.type[i] == SHT_GROUP]:
-        sizes[group] = 4 + 4 * sum(m not in removed for m in debugset.group_members(elf, elf.sections[group]))
+    for group in _groups(elf, removed):
+        sizes[group] = 4 + 4 * sum(m not in removed for m in debugset.group_members(elf, elf.section(group)))
     offsets, shoff = _offsets(elf, removed, sizes)
     return Plan(
         unstripped=debugset.is_unstripped(elf),
@@ -308,7 +298,6 @@ def _layout(elf: Elf, going: Going, runs: list[RelocRun], referenced: set[int], 
         listed=tuple(going.listed),
         labels=going.labels,
         kept=tuple(going.kept),
-        rows=_numbers(going.symbols, (*referenced, table.section.info)),
         strings=strings,
         names=names,
         numbers=dict(zip(staying, range(len(staying)), strict=True)),
@@ -322,18 +311,16 @@ def _layout(elf: Elf, going: Going, runs: list[RelocRun], referenced: set[int], 
 
 
 def _cut_names(elf: Elf, removed: frozenset[int]) -> Cut:
-    names = elf.sections[elf.names_index]
-    strings = elf.read(names)
     if elf.names_index == symbol_table(elf).strtab.index:
-        return _uncut(strings)
+        return _uncut(elf.names)
     offsets = elf.name_offsets
     gone = {offsets[i] for i in removed}
-    return cut(strings, gone, {offset for i, offset in enumerate(offsets) if i not in removed})
+    return cut(elf.names, gone, {offset for i, offset in enumerate(offsets) if i not in removed})
 
 
 def _check_references(elf: Elf, staying: list[int], removed: frozenset[int]) -> None:
     """Nothing that stays may point at what goes, or outside the table."""
-    flags, links, infos, count = elf.columns.flags, elf.columns.link, elf.columns.info, len(elf.sections)
+    flags, links, infos, count = elf.columns.flags, elf.columns.link, elf.columns.info, elf.count
     for index in staying:
         target = infos[index] if flags[index] & SHF_INFO_LINK else 0
         link = links[index]
@@ -356,7 +343,7 @@ def _offsets(elf: Elf, removed: frozenset[int], sizes: dict[int, int]) -> tuple[
             align = min(align, MAX_FILE_ALIGN)
             start = (at + align - 1) & -align
         offsets[index] = start
-        if kinds[index] != SHT_NOBITS:
+        if kinds[index] not in _NO_CONTENTS:
             at = start + (sizes[index] if index in sizes else before[index])
     return offsets, -(-at // elf.shape.word) * elf.shape.word
 

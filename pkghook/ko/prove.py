@@ -26,11 +26,10 @@ from pkghook.ko.elf import (
     SHT_GROUP,
     SHT_NOBITS,
     SHT_NULL,
-    SHT_SYMTAB,
 )
 from pkghook.ko.match import Fault, Pair, fault, partners, same_symbol, symbol_pairs, text
 from pkghook.ko.plan import DEBUG_ONLY, is_livepatch
-from pkghook.ko.reloc import check_relocations, reloc_runs, reloc_shape
+from pkghook.ko.reloc import check_relocations, reloc_runs
 from pkghook.ko.symtab import LOW, symbol_table
 
 if TYPE_CHECKING:
@@ -79,11 +78,22 @@ def broken_table(error: ModuleError) -> Fault:
 
 def header(before: Elf, after: Elf) -> Iterator[Fault]:
     """V1: identification, type, machine, version, flags and entry are equal."""
-    for field in ("ident", "type", "machine", "version", "flags", "entry"):
-        old, new = getattr(before, field), getattr(after, field)
+    if _identity(before) == _identity(after):
+        return
+    for field, old, new in zip(_IDENTITY, _identity(before), _identity(after), strict=True):
         if old != new:
-            old, new = (old.hex(), new.hex()) if field == "ident" else (old, new)
-            yield fault("header-changed", field=field, before=old, after=new)
+            yield fault("header-changed", field=field, before=_shown(old), after=_shown(new))
+
+
+_IDENTITY = ("ident", "type", "machine", "version", "flags", "entry")
+
+
+def _identity(elf: Elf) -> tuple[bytes | int, ...]:
+    return elf.ident, elf.type, elf.machine, elf.version, elf.flags, elf.entry
+
+
+def _shown(value: bytes | int) -> str | int:
+    return value.hex() if isinstance(value, bytes) else value
 
 
 def tables(pair: Pair) -> Iterator[Fault]:
@@ -107,43 +117,47 @@ def tables(pair: Pair) -> Iterator[Fault]:
         yield fault("table-broken", rule="table-offset", section=text(crooked[0].name), offset=crooked[0].offset)
 
 
-_READ_IN_PLACE = (SHT_SYMTAB, *RELOCATIONS)
 _NAMES = 2  # the section names come third; nobody looks at their header
 _FREE_FLAGS = SHF_INFO_LINK | 0x30  # SHF_MERGE and SHF_STRINGS: for linkers
 
 
 def _crooked(elf: Elf) -> list[Section]:
     """Symbols and relocations that the kernel would read at odd addresses: it takes them where they lie in the file."""
-    mask = elf.shape.word - 1
-    return [s for s in elf.sections if s.offset & mask and s.size and s.type in _READ_IN_PLACE]
+    mask, offsets, sizes = elf.shape.word - 1, elf.columns.offset, elf.columns.size
+    read_in_place = sorted([*elf.relocating, symbol_table(elf).section.index])
+    return [elf.section(i) for i in read_in_place if offsets[i] & mask and sizes[i]]
 
 
 def _tables(elf: Elf) -> tuple[Section, Section, Section]:
     table = symbol_table(elf)
-    return table.section, table.strtab, elf.sections[elf.names_index]
+    return table.section, table.strtab, elf.section(elf.names_index)
 
 
 def loaded_sections(pair: Pair) -> Iterator[Fault]:
     """V2: the allocated sections are the same, in order, to the byte."""
     yield from _partners(pair, "alloc-changed", lambda s: bool(s.flags & SHF_ALLOC))
+    loaded = _pairs(pair, SHF_ALLOC)
     last = 0
-    loaded = [(old, new) for old, new in pair.kept if (old.flags | new.flags) & SHF_ALLOC]
-    for old, new in loaded:
-        if new.index < last:
-            yield fault("alloc-changed", section=text(old.name), moved_to=new.index)
-        last = new.index
+    for _, new in loaded if not pair.in_order else ():
+        if new < last:
+            yield fault("alloc-changed", section=text(pair.after.section(new).name), moved_to=new)
+        last = new
     yield from _same_sections(pair, "alloc-changed", loaded)
 
 
 def other_sections(pair: Pair) -> Iterator[Fault]:
     """V3: every other section outside the debug set is there, to the byte, and none is new."""
     yield from _partners(pair, "section-changed", lambda s: not s.flags & SHF_ALLOC and s.type not in RELOCATIONS)
-    others = [
-        (old, new)
-        for old, new in pair.kept
-        if not (old.flags | new.flags) & SHF_ALLOC and not (debugset.is_optional(old) and debugset.is_optional(new))
-    ]
+    free = set(debugset.optional_sections(pair.before)), set(debugset.optional_sections(pair.after))
+    others = [(old, new) for old, new in _pairs(pair, 0) if not (old in free[0] and new in free[1])]
     yield from _same_sections(pair, "section-changed", others)
+
+
+def _pairs(pair: Pair, alloc: int) -> list[tuple[int, int]]:
+    """The paired sections of which one has SHF_ALLOC, or (`alloc` is 0) of which none has."""
+    flags, new_flags = pair.before.columns.flags, pair.after.columns.flags
+    both = zip(pair.old, pair.new, strict=True)
+    return [(old, new) for old, new in both if (flags[old] | new_flags[new]) & SHF_ALLOC == alloc]
 
 
 def _partners(pair: Pair, id: str, mine: Callable[[Section], bool]) -> Iterator[Fault]:
@@ -166,19 +180,20 @@ def _linked(pair: Pair) -> Iterator[Fault]:
             yield fault("section-changed", section=text(section.name), added=section.size)
 
 
-def _same_sections(pair: Pair, id: str, pairs: list[tuple[Section, Section]]) -> Iterator[Fault]:
+def _same_sections(pair: Pair, id: str, pairs: list[tuple[int, int]]) -> Iterator[Fault]:
     """Fields and contents of paired sections; relocations and groups are compared by V4 and V9."""
-    ranges: list[tuple[Section, Section]] = []
-    for old, new in pairs:
-        if old[2:4] != new[2:4] or old[6] != new[6] or old[9:] != new[9:]:
-            bad = next((f for f in _FIELDS if _field(old, f) != _field(new, f)), None)
-            if bad is not None:
-                yield fault(id, section=text(old.name), field=bad, before=_field(old, bad), after=_field(new, bad))
-                continue
-        if old.size and old.type not in _COMPARED_ELSEWHERE:
-            ranges.append((old, new))
-    for old, new in _differing(pair, ranges):
-        yield fault(id, section=text(old.name), first_difference=_first_byte(pair, old, new))
+    unlike = set()
+    for old, new in pairs if not pair.alike else ():
+        one, other = pair.before.section(old), pair.after.section(new)
+        bad = next((f for f in _FIELDS if _field(one, f) != _field(other, f)), None)
+        if bad is not None:
+            unlike.add(old)
+            yield fault(id, section=text(one.name), field=bad, before=_field(one, bad), after=_field(other, bad))
+    kinds, sizes = pair.before.columns.type, pair.before.columns.size
+    filled = [p for p in pairs if sizes[p[0]] and kinds[p[0]] not in _COMPARED_ELSEWHERE and p[0] not in unlike]
+    for old, new in _differing(pair, filled):
+        one, other = pair.before.section(old), pair.after.section(new)
+        yield fault(id, section=text(one.name), first_difference=_first_byte(pair, one, other))
 
 
 _FIELDS = ("type", "flags", "align", "entsize", "size")
@@ -194,27 +209,34 @@ def _field(section: Section, field: str) -> int:
     return value
 
 
-def _differing(pair: Pair, pairs: list[tuple[Section, Section]]) -> Iterator[tuple[Section, Section]]:
+def _differing(pair: Pair, pairs: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """The pairs whose bytes differ. Neighbours that lie alike in both files compare in one go."""
-    group: list[tuple[Section, Section]] = []
+    offsets, new_offsets, sizes = pair.before.columns.offset, pair.after.columns.offset, pair.before.columns.size
+    group: list[tuple[int, int]] = []
+    shift = start = end = size = 0
     for old, new in pairs:
-        if group:
-            (first, new_first), last = group[0], group[-1][0]
-            if old.offset - new.offset != first.offset - new_first.offset or old.offset < last.end:
-                yield from _differing_in(pair, group)
-                group = []
+        at = offsets[old]
+        if group and (at - new_offsets[new] != shift or at < end):
+            yield from _differing_in(pair, group, start, start - shift, end - start, size)
+            group = []
+        if not group:
+            start, shift, size = at, at - new_offsets[new], 0
         group.append((old, new))
+        size += sizes[old]
+        end = at + sizes[old]
     if group:
-        yield from _differing_in(pair, group)
+        yield from _differing_in(pair, group, start, start - shift, end - start, size)
 
 
-def _differing_in(pair: Pair, group: list[tuple[Section, Section]]) -> Iterator[tuple[Section, Section]]:
-    start, new_start, size = group[0][0].offset, group[0][1].offset, group[-1][0].end - group[0][0].offset
+def _differing_in(
+    pair: Pair, group: list[tuple[int, int]], start: int, new_start: int, size: int, filled: int
+) -> list[tuple[int, int]]:
+    """Of a group that takes up `size` bytes from `start` and `new_start`, `filled` of them its own."""
     # What lies between two sections may differ, so a range that differs is no verdict yet.
-    if size > sum(old.size for old, _ in group) + PADDING * len(group) or not _same_bytes(pair, start, new_start, size):
-        for old, new in group:
-            if not _same_bytes(pair, old.offset, new.offset, old.size):
-                yield old, new
+    if size <= filled + PADDING * len(group) and _same_bytes(pair, start, new_start, size):
+        return []
+    offsets, new_offsets, sizes = pair.before.columns.offset, pair.after.columns.offset, pair.before.columns.size
+    return [(old, new) for old, new in group if not _same_bytes(pair, offsets[old], new_offsets[new], sizes[old])]
 
 
 PADDING = 64
@@ -236,34 +258,48 @@ def _first_byte(pair: Pair, old: Section, new: Section) -> int:
 
 def relocations(pair: Pair) -> Iterator[Fault]:
     """V4 and V6: the relocations are the same, entry by entry, and none lost its symbol."""
-    old = [s for s in pair.before.sections if s.type in RELOCATIONS and s.index not in pair.going]
-    new = [s for s in pair.after.sections if s.type in RELOCATIONS and s.index not in pair.residue]
-    check_relocations(pair.after, [s.index for s in new])
+    old = [i for i in pair.before.relocating if i not in pair.going]
+    new = [i for i in pair.after.relocating if i not in pair.residue]
+    check_relocations(pair.after, new)
     if not pair.in_order or len(old) != len(new):
         old, new, faults = _by_target(pair, old, new)
         yield from faults
-    for a, b in zip(old, new, strict=True):
-        yield from _same_relocation_header(pair, a, b)
-    alike = [(a, b) for a, b in zip(old, new, strict=True) if a.size == b.size and a.type == b.type and a.size]
-    for group in _runs(alike):
+    if not pair.alike or not _same_ends(pair, old, new):
+        for a, b in zip(old, new, strict=True):
+            yield from _same_relocation_header(pair, pair.before.section(a), pair.after.section(b))
+    one, other = pair.before.columns, pair.after.columns
+    alike = [
+        (a, b)
+        for a, b in zip(old, new, strict=True)
+        if one.size[a] == other.size[b] and one.type[a] == other.type[b] and one.size[a]
+    ]
+    for group in _runs(pair, alike):
         yield from _same_relocations(pair, group)
 
 
-def _by_target(pair: Pair, old: list[Section], new: list[Section]) -> tuple[list[Section], list[Section], list[Fault]]:
+def _same_ends(pair: Pair, old: list[int], new: list[int]) -> bool:
+    """True if each relocation section has the same target and symbol table as before."""
+    one, other, partner = pair.before.columns, pair.after.columns, pair.sections.get
+    ends = [(partner(one.info[i]), partner(one.link[i])) for i in old]
+    return ends == [(other.info[i], other.link[i]) for i in new]
+
+
+def _by_target(pair: Pair, old: list[int], new: list[int]) -> tuple[list[int], list[int], list[Fault]]:
     """Pairs the relocation sections of each target, in their order; the rest are faults."""
-    waiting: dict[int, list[Section]] = {}
-    for section in new:
-        waiting.setdefault(section.info, []).append(section)
-    olds, news, faults = [], [], []
-    for section in old:
-        partners = waiting.get(pair.sections.get(section.info, -1))
+    waiting: dict[int, list[int]] = {}
+    for index in new:
+        waiting.setdefault(pair.after.columns.info[index], []).append(index)
+    olds, news, lost = [], [], []
+    for index in old:
+        partners = waiting.get(pair.sections.get(pair.before.columns.info[index], -1))
         if partners:
-            olds.append(section)
+            olds.append(index)
             news.append(partners.pop(0))
         else:
-            faults.append(fault("relocation-changed", section=text(section.name), lost=section.size))
-    rest = [s for partners in waiting.values() for s in partners]
-    faults += [fault("relocation-changed", section=text(s.name), added=s.size) for s in rest]
+            lost.append(pair.before.section(index))
+    added = [pair.after.section(index) for partners in waiting.values() for index in partners]
+    faults = [fault("relocation-changed", section=text(s.name), lost=s.size) for s in lost]
+    faults += [fault("relocation-changed", section=text(s.name), added=s.size) for s in added]
     return olds, news, faults
 
 
@@ -287,21 +323,25 @@ def _same_relocation_header(pair: Pair, old: Section, new: Section) -> Iterator[
         yield fault("relocation-changed", section=text(old.name), field="link", after=new.link)
 
 
-def _runs(pairs: list[tuple[Section, Section]]) -> Iterator[list[tuple[Section, Section]]]:
+def _runs(pair: Pair, pairs: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
     """Pairs of one type that follow each other without a gap in both files."""
-    group: list[tuple[Section, Section]] = []
+    offsets, new_offsets, sizes = pair.before.columns.offset, pair.after.columns.offset, pair.before.columns.size
+    kinds = pair.before.columns.type
+    group: list[tuple[int, int]] = []
+    end = new_end = kind = 0
     for old, new in pairs:
-        if group and (old.offset != group[-1][0].end or new.offset != group[-1][1].end or old.type != group[0][0].type):
+        if group and (offsets[old] != end or new_offsets[new] != new_end or kinds[old] != kind):
             yield group
             group = []
         group.append((old, new))
+        end, new_end, kind = offsets[old] + sizes[old], new_offsets[new] + sizes[old], kinds[old]
     if group:
         yield group
 
 
-def _same_relocations(pair: Pair, group: list[tuple[Section, Section]]) -> Iterator[Fault]:
-    (run,) = reloc_runs(pair.before, [old.index for old, _ in group])
-    (new_run,) = reloc_runs(pair.after, [new.index for _, new in group])
+def _same_relocations(pair: Pair, group: list[tuple[int, int]]) -> Iterator[Fault]:
+    (run,) = reloc_runs(pair.before, [old for old, _ in group])
+    (new_run,) = reloc_runs(pair.after, [new for _, new in group])
     if max(run.symbols()) >= symbol_table(pair.before).count:
         raise ModuleError("bad-relocation", offset=run.offset, symbol=max(run.symbols()))
     if _as_expected(pair, run, new_run):
@@ -312,13 +352,12 @@ def _same_relocations(pair: Pair, group: list[tuple[Section, Section]]) -> Itera
     words[word::entry] = blank
     new_words[word::entry] = blank
     if words != new_words:
-        at = _first_entry(words, new_words, entry)
-        yield _named(group, at, "relocation-changed", entry, field="offset or addend")
+        yield _named(run, _first_entry(words, new_words, entry), "relocation-changed", field="offset or addend")
     if shift:
         types, new_types = (array("B", [w & 255 for w in c]) for c in (run.column, new_run.column))
         if types != new_types:
-            yield _named(group, _first_entry(types, new_types, 1), "relocation-changed", entry, field="type")
-    yield from _same_targets(pair, group, run, new_run)
+            yield _named(run, _first_entry(types, new_types, 1), "relocation-changed", field="type")
+    yield from _same_targets(pair, run, new_run)
 
 
 def _as_expected(pair: Pair, run: RelocRun, new_run: RelocRun) -> bool:
@@ -327,32 +366,31 @@ def _as_expected(pair: Pair, run: RelocRun, new_run: RelocRun) -> bool:
     if numbers is None:
         return False
     entry, word, shift, foreign = run.shape[:4]
-    if run.low and max(numbers.values()) < LOW:
-        table = bytes([numbers.get(row, 0) for row in range(LOW)])
+    if run.low and max(numbers[:LOW]) < LOW:
+        table = bytes(numbers[:LOW]).ljust(LOW, b"\0")
         expected = bytearray(run.data)
         expected[run.shape.low :: 4 * entry] = run.low.translate(table)
         return expected == new_run.data
     expected_words = run.words[:]
     if shift:
-        numbers = {w: numbers[w >> shift] << shift | w & 255 for w in set(run.column)}
-    column = array("I", map(numbers.__getitem__, run.column))
+        of_word = {w: numbers[w >> shift] << shift | w & 255 for w in set(run.column)}
+        column = array("I", [of_word[w] for w in run.column])
+    else:
+        column = array("I", [numbers[row] for row in run.column])
     if foreign:
         column.byteswap()
     expected_words[word::entry] = column
     return expected_words == new_run.words
 
 
-def _same_targets(
-    pair: Pair, group: list[tuple[Section, Section]], run: RelocRun, new_run: RelocRun
-) -> Iterator[Fault]:
+def _same_targets(pair: Pair, run: RelocRun, new_run: RelocRun) -> Iterator[Fault]:
     """Each entry's symbol is the same symbol; V6: it exists, and is number 0 only where it was."""
     shift = run.shape.shift
-    matched = pair.symbols
-    count = len(matched.after)
+    partner, count = pair.symbols.rows, symbol_table(pair.after).count
     wrong = set()
     for both in symbol_pairs(run.column, new_run.column):
         row, new_row = (both & 0xFFFFFFFF) >> shift, both >> 32 + shift
-        if new_row < count and matched.before[row] and matched.before[row] == matched.after[new_row]:
+        if partner[row] == new_row and row and new_row:
             continue
         if row == new_row == 0 or (row and 0 < new_row < count and same_symbol(pair, row, new_row)):
             continue
@@ -360,28 +398,27 @@ def _same_targets(
     for at, (a, b) in enumerate(zip(run.column, new_run.column, strict=True)) if wrong else ():
         if a | b << 32 in wrong:
             wrong.remove(a | b << 32)
-            yield _retargeted(pair, group, at, a >> shift, b >> shift)
+            yield _retargeted(pair, run, at, a >> shift, b >> shift)
 
 
-def _retargeted(pair: Pair, group: list[tuple[Section, Section]], at: int, row: int, new_row: int) -> Fault:
+def _retargeted(pair: Pair, run: RelocRun, at: int, row: int, new_row: int) -> Fault:
     old, new = symbol_table(pair.before), symbol_table(pair.after)
-    entry = reloc_shape(pair.before, group[0][0].type).entry
     name = text(old.name(row))
     if new_row == 0 or new_row >= new.count:
-        return _named(group, at, "relocation-symbol-lost", entry, symbol=name, number=new_row)
-    return _named(group, at, "relocation-changed", entry, symbol=name, after=text(new.name(new_row)))
+        return _named(run, at, "relocation-symbol-lost", symbol=name, number=new_row)
+    return _named(run, at, "relocation-changed", symbol=name, after=text(new.name(new_row)))
 
 
 def _first_entry(words: array[int], new_words: array[int], entry: int) -> int:
     return next(i for i, (a, b) in enumerate(zip(words, new_words, strict=True)) if a != b) // entry
 
 
-def _named(group: list[tuple[Section, Section]], at: int, id: str, entry: int, **evidence: Evidence) -> Fault:
+def _named(run: RelocRun, at: int, id: str, **evidence: Evidence) -> Fault:
     """A fault about entry number `at` of a run, told as section and entry."""
-    for old, _ in group:
-        entries = old.size // (entry * 4)
+    for section in run.sections:
+        entries = section.size // (run.shape.entry * 4)
         if at < entries:
-            return fault(id, section=text(old.name), entry=at, **evidence)
+            return fault(id, section=text(section.name), entry=at, **evidence)
         at -= entries
     raise IndexError(at)
 
@@ -396,21 +433,35 @@ def protection(pair: Pair) -> Iterator[Fault]:
 
     Source: module_enforce_rwx_sections() in kernel/module/strict_rwx.c.
     """
-    null, new_null = pair.before.sections[0], pair.after.sections[0]
-    if null.flags != new_null.flags:
-        yield fault("section-rule", section=0, before=null.flags, after=new_null.flags)
+    null, new_null = pair.before.columns.flags[0], pair.after.columns.flags[0]
+    if null != new_null:
+        yield fault("section-rule", section=0, before=null, after=new_null)
+    before = {name for name, _ in _writable_code(pair.before)}
+    for name, flags in _writable_code(pair.after):
+        if name not in before:
+            yield fault("section-rule", section=text(name), flags=flags)
+
+
+def _writable_code(elf: Elf) -> list[tuple[bytes, int]]:
+    """Name and flags of the sections that are both writable and executable."""
     both = SHF_WRITE | SHF_EXECINSTR
-    before = {s.name for s in pair.before.sections if s.flags & both == both}
-    for section in pair.after.sections:
-        if section.flags & both == both and section.name not in before:
-            yield fault("section-rule", section=text(section.name), flags=section.flags)
+    if not any([flags & both == both for flags in set(elf.columns.flags)]):
+        return []
+    named = zip(elf.columns.name, elf.columns.flags, strict=True)
+    return [(name, flags) for name, flags in named if flags & both == both]
 
 
 def references(pair: Pair) -> Iterator[Fault]:
     """V9: no group or link that stayed points at what went, and no group was left empty."""
-    for old, new in pair.kept:
-        if old.type in RELOCATIONS or old.type != new.type or debugset.is_optional(old):
-            continue  # V4, V3, and what is stale anyway
+    one, new_links = pair.before.columns, pair.after.columns.link
+    refer = [
+        (pair.before.section(a), pair.after.section(b))
+        for a, b in zip(pair.old, pair.new, strict=True)
+        if one.type[a] not in RELOCATIONS and (one.link[a] or new_links[b] or one.flags[a] & SHF_INFO_LINK)
+    ]  # relocations are for V4
+    for old, new in refer:
+        if old.type != new.type or debugset.is_optional(old):
+            continue  # V3, and what is stale anyway
         if pair.sections.get(old.link, -1) != new.link:
             yield fault("dangling-reference", section=text(old.name), link=new.link)
         if old.type == SHT_GROUP:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import ModuleError
 from pkghook.ko.elf import EM_MIPS, NATIVE, RELOCATIONS, SHT_RELA, SHT_SYMTAB
+from pkghook.ko.symtab import LOW
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from pkghook.ko.elf import Elf, Section
 
@@ -36,23 +37,26 @@ class RelocRun:
     looked at as bytes and never become numbers.
     """
 
-    __slots__ = ("_column", "_symbols", "_words", "data", "low", "sections", "shape")
+    __slots__ = ("_column", "_symbols", "_words", "columns", "data", "indices", "low", "offset", "shape")
 
-    def __init__(self, sections: tuple[Section, ...], shape: RelocShape, data: bytes) -> None:
-        self.sections = sections
+    def __init__(self, elf: Elf, indices: tuple[int, ...], shape: RelocShape, data: bytes) -> None:
+        # Not the Elf: it holds this run, and what holds each other lives on until the collector comes.
+        self.columns = elf.columns
+        self.indices = indices  # of the sections
+        self.offset = elf.columns.offset[indices[0]]  # in the file
         self.shape = shape
         self.data = data  # the raw contents of all sections
         step = shape.entry * 4
-        narrow = not any([data[at::step].strip(b"\0") for at in shape.high])
+        narrow = not any(data[at::step].strip(b"\0") for at in shape.high)
         self.low = data[shape.low :: step] if narrow else b""  # the symbol numbers, if they are all of one byte
         self._words: array[int] | None = None
         self._column: array[int] | None = None
         self._symbols: frozenset[int] | None = None
 
     @property
-    def offset(self) -> int:
-        """Offset of the run in the file."""
-        return self.sections[0].offset
+    def sections(self) -> list[Section]:
+        """The section headers."""
+        return [self.columns.section(index) for index in self.indices]
 
     @property
     def size(self) -> int:
@@ -129,7 +133,7 @@ def reloc_runs(elf: Elf, wanted: Iterable[int]) -> list[RelocRun]:
 
 def check_relocations(elf: Elf, indices: Iterable[int]) -> None:
     """Raises ModuleError bad-relocation unless each section has entries, a target and the symbol table."""
-    kinds, count = elf.columns.type, len(elf.sections)
+    kinds, count = elf.columns.type, elf.count
     sizes, links, infos, entsizes = elf.columns.size, elf.columns.link, elf.columns.info, elf.columns.entsize
     entries = {kind: reloc_shape(elf, kind).entry * 4 for kind in RELOCATIONS}
     for index in indices:
@@ -144,29 +148,28 @@ def check_relocations(elf: Elf, indices: Iterable[int]) -> None:
 
 def _read(elf: Elf, group: list[int], end: int) -> RelocRun:
     start = elf.columns.offset[group[0]]
-    found = elf.cache.get((start, end))
+    kind = elf.columns.type[group[0]]
+    found = elf.cache.get((start, end, kind))
     if found is None:
-        shape = reloc_shape(elf, elf.columns.type[group[0]])
-        sections = tuple([elf.sections[i] for i in group])
-        found = elf.cache[start, end] = RelocRun(sections, shape, elf.image.read(start, end - start))
+        data = elf.image.read(start, end - start)
+        found = elf.cache[start, end, kind] = RelocRun(elf, tuple(group), reloc_shape(elf, kind), data)
     return found  # type: ignore[return-value]
 
 
-def renumbered(run: RelocRun, numbers: Mapping[int, int]) -> bytearray | array[int]:
-    """The run's contents with each symbol number replaced by a smaller one; `numbers` has all that occur."""
+def renumbered(run: RelocRun, numbers: Sequence[int]) -> bytearray | array[int]:
+    """The run's contents with each symbol number replaced by the one that `numbers` has at its place, no larger one."""
     shape = run.shape
     if run.low:
         out = bytearray(run.data)
-        table = bytearray(256)
-        for old in run.symbols():
-            table[old] = numbers[old]
+        table = bytes(numbers[:LOW]).ljust(LOW, b"\0")
         out[shape.low :: shape.entry * 4] = run.low.translate(table)
         return out
-    words = numbers
     if shape.shift:
         low = (1 << shape.shift) - 1
         words = {w: numbers[w >> shape.shift] << shape.shift | w & low for w in set(run.column)}
-    column = array("I", [words[w] for w in run.column])
+        column = array("I", [words[w] for w in run.column])
+    else:
+        column = array("I", [numbers[w] for w in run.column])
     if shape.foreign:
         column.byteswap()
     wide = run.words[:]

@@ -15,7 +15,16 @@ from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import ModuleError
-from pkghook.ko.elf import SHN_ABS, SHN_COMMON, SHN_LIVEPATCH, SHN_XINDEX, SHT_STRTAB, SHT_SYMTAB, SHT_SYMTAB_SHNDX
+from pkghook.ko.elf import (
+    SHN_ABS,
+    SHN_COMMON,
+    SHN_LIVEPATCH,
+    SHN_LORESERVE,
+    SHN_XINDEX,
+    SHT_STRTAB,
+    SHT_SYMTAB,
+    SHT_SYMTAB_SHNDX,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -29,9 +38,11 @@ SPECIAL = frozenset({SHN_ABS, SHN_COMMON, SHN_LIVEPATCH})
 
 LOW = 256  # symbol numbers that one byte can hold
 CHUNK = 1 << 16  # symbols read at a time
-SECTION_KIND = re.compile(rb"[\x03\x13\x23]")  # st_info of STT_SECTION: local, global, weak
-FILE_KIND = re.compile(rb"[\x04\x14\x24]")
+# st_info of STT_SECTION: local, global, weak; and what else there is. Symbols of a kind mostly stand together.
+SECTION_KIND = re.compile(rb"[\x03\x13\x23]+")
+FILE_KIND = re.compile(rb"[\x04\x14\x24]+")
 _LOCALS = re.compile(rb"[\x00-\x0f]*")
+_A_LOCAL = re.compile(rb"[\x00-\x0f]")
 
 Run = tuple[int, int]  # a half-open range of row numbers
 
@@ -51,7 +62,7 @@ class SymbolTable:
     """The columns of one symbol table; `strings` is its string table's contents."""
 
     __slots__ = (
-        "count", "image", "info", "low", "names", "raw", "section", "sections_used", "shape", "shndx",
+        "_unnamed", "count", "image", "info", "low", "names", "raw", "section", "sections_used", "shape", "shndx",
         "strings", "strtab",
     )  # fmt: skip
 
@@ -65,6 +76,7 @@ class SymbolTable:
         self.raw = elf.read(section) if self.count <= CHUNK else b""
         self.info, self.low, self.shndx, self.names = _columns(self)
         self.sections_used = frozenset(self.shndx)
+        self._unnamed: list[Run] | None = None
 
     def rows(self, start: int, end: int) -> bytes:
         """The raw rows start..end."""
@@ -90,8 +102,23 @@ class SymbolTable:
         return Symbol(self.name(row), self.info[row], other, self.shndx[row], value, size)
 
     def of_kind(self, kind: re.Pattern[bytes]) -> list[int]:
-        """The rows whose st_info, one byte, matches."""
-        return [match.start() for match in kind.finditer(self.info)]
+        """The rows whose st_info, one byte, matches; `kind` may match a run of them at once."""
+        return [row for match in kind.finditer(self.info) for row in range(*match.span())]
+
+    @property
+    def unnamed(self) -> list[Run]:
+        """The runs of section symbols that have no name, and stand for a section by its number."""
+        if self._unnamed is None:
+            spans = [match.span() for match in SECTION_KIND.finditer(self.info)]
+            self._unnamed = [run for start, end in spans for run in self._without_name(start, end)]
+        return self._unnamed
+
+    def _without_name(self, start: int, end: int) -> list[Run]:
+        names, shndx = self.names[start:end], self.shndx[start:end]
+        if not any(names) and min(shndx) and max(shndx) < SHN_LORESERVE:
+            return [(start, end)]
+        rows = [row for row in range(end - start) if not names[row] and 0 < shndx[row] < SHN_LORESERVE]
+        return [(start + row, start + row + 1) for row in rows]
 
     def mask(self, sections: Iterable[int]) -> bytearray:
         """One byte a row: 1 if the symbol is defined in one of these sections, else 0."""
@@ -136,19 +163,19 @@ def symbol_table(elf: Elf) -> SymbolTable:
 
 
 def _find(elf: Elf) -> SymbolTable:
-    tables = [s for s in elf.sections if s.type == SHT_SYMTAB]
-    if any(s.type == SHT_SYMTAB_SHNDX for s in elf.sections):
+    kinds = elf.columns.type
+    if SHT_SYMTAB_SHNDX in kinds:
         raise ModuleError("too-many-sections", extended="SHT_SYMTAB_SHNDX")
-    if len(tables) != 1:
-        raise ModuleError("bad-symbol-table", tables=len(tables))
-    section = tables[0]
+    if kinds.count(SHT_SYMTAB) != 1:
+        raise ModuleError("bad-symbol-table", tables=kinds.count(SHT_SYMTAB))
+    section = elf.section(kinds.index(SHT_SYMTAB))
     size = elf.shape.symbol_size
     if section.entsize != size or section.size % size or not section.size:
         raise ModuleError("bad-symbol-table", entry_size=section.entsize, bytes=section.size)
-    if not 0 < section.link < len(elf.sections) or elf.sections[section.link].type != SHT_STRTAB:
+    if not 0 < section.link < elf.count or kinds[section.link] != SHT_STRTAB:
         raise ModuleError("bad-symbol-table", link=section.link)
-    table = SymbolTable(elf, section, elf.sections[section.link])
-    _check(table, len(elf.sections))
+    table = SymbolTable(elf, section, elf.section(section.link))
+    _check(table, elf.count)
     return table
 
 
@@ -167,12 +194,9 @@ def _check(table: SymbolTable, sections: int) -> None:
     if any(table.rows(0, 1)):
         raise ModuleError("bad-symbol-table", symbol=0, contents=table.rows(0, 1).hex())
     locals_end = _LOCALS.match(table.info).end()  # type: ignore[union-attr]
-    if table.section.info > table.count or locals_end < table.section.info or _has_local(table):
-        raise ModuleError("bad-symbol-table", first_global=table.section.info, found=locals_end)
-
-
-def _has_local(table: SymbolTable) -> bool:
-    return re.compile(rb"[\x00-\x0f]").search(table.info, table.section.info) is not None
+    first = table.section.info
+    if first > table.count or locals_end < first or _A_LOCAL.search(table.info, first):
+        raise ModuleError("bad-symbol-table", first_global=first, found=locals_end)
 
 
 def _columns(table: SymbolTable) -> tuple[bytes, bytes, array[int], array[int]]:

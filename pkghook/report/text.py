@@ -13,7 +13,7 @@ from pkghook.model import Compression, Outcome, State
 from pkghook.report import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from pkghook.findings import Finding
     from pkghook.model import Entry
@@ -35,7 +35,7 @@ def render(receipt: Receipt, verdict: Verdict, style: Style) -> str:
         _joined(_modules(receipt, style)),
         _joined(_table(receipt, style)),
         _joined(_left_alone(receipt, style)),
-        _joined(finding_lines(verdict.findings, style)),
+        _joined(finding_lines(verdict.findings, style, {entry.path for entry in receipt.entries})),
         _joined(_outcome(receipt, verdict, style)),
     ]
     return "\n".join(part for part in parts if part)
@@ -100,7 +100,8 @@ def _details(entry: Entry) -> Iterator[str]:
     if entry.state is State.STRIPPED:
         yield f"{human(entry.sizes.file_before)} -> {human(entry.sizes.file_after)} by {entry.step}"
     elif entry.sizes.file_before:
-        yield human(entry.sizes.file_before)
+        size = human(entry.sizes.file_before)
+        yield f"original {size} kept" if entry.state is State.FAILED else size
     if entry.signature == "removed":
         yield "signature removed"
     if entry.reason:
@@ -180,19 +181,33 @@ def _left_alone(receipt: Receipt, style: Style) -> Iterator[str]:
 # --- findings --------------------------------------------------------------------------------------------------------
 
 
-def finding_lines(findings: Iterable[Finding], style: Style) -> Iterator[str]:
-    """Findings by id, in the order in which the ids come first; the hint once behind those of an id."""
+def finding_lines(findings: Iterable[Finding], style: Style, listed: Collection[str] = frozenset()) -> Iterator[str]:
+    """Findings by id, in the order in which the ids come first; the hint once behind those of an id.
+
+    `listed` are paths that have a line of their own in the report, with the id.
+    """
     by_id: dict[str, list[Finding]] = {}
     for found in findings:
         by_id.setdefault(found.id, []).append(found)
     for id, same in by_id.items():
         closing = any(found.severity >= style.fail_on for found in same)
-        shown = same if closing or style.verbose else same[:MANY]
+        shown = same if style.verbose else _without_echoes(same, listed) if closing else same[:MANY]
         yield from (_finding_line(found, style) for found in shown)
         if len(shown) < len(same):
             yield f"{same[0].severity}: and {len(same) - len(shown)} more (-v lists them) [{id}]"
         if id in registry():
             yield f"  {_paint('hint:', BOLD, style)} {registry()[id].hint}"
+
+
+def _without_echoes(same: Sequence[Finding], listed: Collection[str]) -> list[Finding]:
+    """All but what is listed and has nothing to add to `MANY` before it: a thousand modules on one full disk."""
+    counts: dict[object, int] = {}
+    shown = []
+    for found in same:
+        counts[found.evidence] = counts.get(found.evidence, 0) + 1
+        if counts[found.evidence] <= MANY or found.subject not in listed:
+            shown.append(found)
+    return shown
 
 
 def _finding_line(found: Finding, style: Style) -> str:

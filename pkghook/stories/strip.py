@@ -12,11 +12,6 @@ from pkghook.chain.tools import Tools
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, SettingError
 from pkghook.findings import make
 from pkghook.judge import policy as policies
-from pkghook.judge import receipt as receipts
-from pkghook.judge.rules import conclude, excuse
-from pkghook.judge.verdict import judge
-from pkghook.ko import record as records
-from pkghook.ko import symbols
 from pkghook.ko.plan import Drop
 from pkghook.model import Entry, Sizes, State
 from pkghook.report import progress
@@ -30,6 +25,7 @@ if TYPE_CHECKING:
     from pkghook.findings import Finding
     from pkghook.judge.policy import Policy
     from pkghook.judge.receipt import Pairs, Receipt
+    from pkghook.ko.record import Record
     from pkghook.ko.symbols import SymbolList
     from pkghook.pool import Lost
     from pkghook.settings import Settings
@@ -42,7 +38,7 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     wanted = _symbol_list(settings)
     chain = steps.order(settings.chain, symbols=wanted is not None, labels=settings.discard_labels)
     policy = policies.of(settings)
-    record = records.read(settings.before) if settings.before else None
+    record = _record(settings.before) if settings.before else None
     if settings.receipt:
         atomic.check(settings.receipt)
     with Tree(root) as tree:
@@ -59,16 +55,26 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
                 entries = _strip_all(order, walk, settings, err)
         finally:
             tree.clean()
+    from pkghook.judge.rules import excuse
+
     entries = [excuse(policy, entry) for entry in entries]
     unmatched = record.unmatched([found.path for found in walk.modules]) if record else ()
     receipt = _receipt(order, walk, entries, (*walk.findings, *swept, *unmatched), wanted)
     return _tell(receipt, policy, settings, out)
 
 
+def _record(path: str) -> Record:
+    from pkghook.ko import record
+
+    return record.read(path)
+
+
 def _symbol_list(settings: Settings) -> SymbolList | None:
     """The list asked for. SettingError for one that would change depmod's output unasked."""
     if not settings.strip_symbols:
         return None
+    from pkghook.ko import symbols
+
     wanted = symbols.load(settings.strip_symbols)
     if symbols.changes_depmod(wanted) and not settings.allow_depmod_change:
         raise SettingError(
@@ -128,9 +134,17 @@ def _strip_all(order: Order, walk: Walk, settings: Settings, err: TextIO) -> lis
             done=lambda found, _: bar.advance(found.size),
             lost=lambda found, why: _lost(found, why, settings, err),
             in_child=order.tree.unlock_in_child,
+            meanwhile=_get_ready_to_judge,
         )
     finally:
         bar.stop()
+
+
+def _get_ready_to_judge() -> None:
+    """Load what only the end of a run needs while the workers are at it: start-up is a tenth of a run."""
+    from pkghook.judge import receipt, rules, verdict
+
+    del receipt, rules, verdict
 
 
 def _lost(found: Found, lost: Lost, settings: Settings, err: TextIO) -> Entry:
@@ -146,6 +160,9 @@ def _lost(found: Found, lost: Lost, settings: Settings, err: TextIO) -> Entry:
 def _receipt(
     order: Order, walk: Walk, entries: Sequence[Entry], findings: Iterable[Finding], wanted: SymbolList | None
 ) -> Receipt:
+    from pkghook.judge import receipt as receipts
+    from pkghook.judge.rules import conclude
+
     matched = sum(entry.matched_symbols for entry in entries)
     name = wanted.name if wanted else ""
     known, overrides = conclude(order.policy, entries, findings, list_name=name, matched=matched)
@@ -167,6 +184,8 @@ def _receipt(
 
 def _settings(order: Order, wanted: SymbolList | None) -> Pairs:
     """The settings that shape the result."""
+    from pkghook.judge import receipt as receipts
+
     chosen = receipts.symbol_list(wanted.name, wanted.patterns) if wanted else ()
     return (
         ("chain", ",".join(step.name for step in order.steps)),
@@ -178,6 +197,9 @@ def _settings(order: Order, wanted: SymbolList | None) -> Pairs:
 
 
 def _tell(receipt: Receipt, policy: Policy, settings: Settings, out: TextIO) -> int:
+    from pkghook.judge import receipt as receipts
+    from pkghook.judge.verdict import judge
+
     verdict = judge(receipt, policy)
     style = report.style_for(settings, out, os.environ)
     try:

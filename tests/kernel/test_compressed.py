@@ -84,7 +84,9 @@ def test_tools_read_what_was_written(packed: Packed) -> None:
     if f"-{'ZLIB' if packed.recipe.tool == 'gzip' else packed.recipe.tool.upper()}" in version:
         return  # this modinfo was built without the library for it
     for path in packed.paths:
-        said = subprocess.run([need_tool("modinfo"), "-F", "vermagic", path], check=True, capture_output=True, text=True).stdout
+        said = subprocess.run(
+            [need_tool("modinfo"), "-F", "vermagic", path], check=True, capture_output=True, text=True
+        ).stdout
         assert said.split()[0] == packed.job.receipt.entries[0].kernel
 
 

@@ -1,5 +1,4 @@
-#!/usr/bin/env python3
-"""tests/setup/dkms.py [PACKAGE...]: out-of-tree modules built from real DKMS sources of Debian, with debug information.
+"""python3 -m tests.setup.dkms [PACKAGE...]: out-of-tree modules from DKMS sources of Debian, with debug information.
 
 The source package comes by apt as everything else does, nothing is installed, and DKMS itself is not needed: its
 sources are built against the kernel headers of this machine.  What is built stays in the user's cache directory.
@@ -15,9 +14,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
-
-if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.setup import kernels
 from tests.setup.apt import Apt, SetupError, find_archive, run
@@ -135,7 +131,7 @@ def main() -> int:
                 for path in modules(package, way):
                     print(f"{way:4} {kernels.size_text(path.stat().st_size):>8} {path}", flush=True)
     except (SetupError, OSError) as error:
-        print(f"tests/setup/dkms.py: {error}", file=sys.stderr)
+        print(f"tests.setup.dkms: {error}", file=sys.stderr)
         return 2
     return 0
 

@@ -80,12 +80,13 @@ def test_numbers_move_and_nothing_else(kind: str) -> None:
     matched = found.symbols
     assert matched.faults == ()
     before, after = Patient(data), Patient(native_strip(data))
-    there = {position: row for row, position in enumerate(matched.after) if position}
-    for row, position in enumerate(matched.before):
-        if position:
-            assert before.symbol_name(row) == after.symbol_name(there[position])
-            assert same_symbol(found, row, there[position])
-    assert sorted(p for p in matched.before if p) == sorted(there)
+    partners = [(row, partner) for row, partner in enumerate(matched.rows) if partner]
+    assert [partner for _, partner in partners] == sorted({partner for _, partner in partners})
+    for row, partner in partners:
+        assert before.symbol_name(row) == after.symbol_name(partner)
+        assert same_symbol(found, row, partner)
+    named = [row for row in range(symtab.symbol_table(found.after).count) if after.symbol_name(row)]
+    assert set(named) <= {partner for _, partner in partners}
 
 
 def without(section: Sec, name: str) -> Sec:

@@ -27,7 +27,8 @@ def all_runs(parsed: Elf) -> list[RelocRun]:
 
 def moved(run: RelocRun, numbers: dict[int, int]) -> bytes:
     """The run's bytes with other symbol numbers."""
-    return bytes(memoryview(renumbered(run, numbers)).cast("B"))
+    table = [numbers.get(number, 0) for number in range(max(numbers) + 1)]
+    return bytes(memoryview(renumbered(run, table)).cast("B"))
 
 
 def others(data: bytes | Patient, index: int) -> Any:  # noqa: ANN401

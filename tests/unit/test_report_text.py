@@ -12,6 +12,7 @@ from pkghook.findings import Severity, make, registry
 from pkghook.judge import receipt
 from pkghook.judge.policy import Keep, Policy
 from pkghook.judge.receipt import Receipt
+from pkghook.model import Entry, State
 from pkghook.report import REPORTS, Style, printable, style_for
 from pkghook.report.text import MANY, human
 from pkghook.settings import Settings
@@ -20,7 +21,7 @@ from tests.unit import report_samples as samples
 MIXED_MODULES = r"""
 stripped         lib/modules/6.1/b.ko: native rejected (residue); eu-strip failed (killed by SIGSEGV\x1b[2J); 50.0 kB -> 30.0 kB by objcopy; [fell-through]
 kept             lib/modules/6.1/c.ko: 5.0 kB; vendor's own
-failed           lib/modules/6.1/d\xff\n.ko: 312 B; [not-elf]
+failed           lib/modules/6.1/d\xff\n.ko: original 312 B kept; [not-elf]
 stripped         lib/modules/6.12/f.ko: 4.0 kB -> 1.5 kB by native; signature removed
 """  # noqa: E501  as it is printed
 MIXED_TABLE = """
@@ -134,6 +135,27 @@ def test_findings_that_close_the_gate_are_all_said(style: Style) -> None:
     findings = [make("unused-keep", f"{at:03}", reason="r") for at in range(MANY + 5)]
     told = text(receipt.make("strip", [], findings=findings), style)
     assert told.count("[unused-keep]") == MANY + 5
+
+
+def test_the_same_error_of_a_thousand_modules_is_not_said_twice_for_each() -> None:
+    """Each has its line in the list; with -q there is no such list."""
+    paths = [f"{at:03}.ko" for at in range(MANY + 5)]
+    full, read_only = "No space left on device", "Read-only file system"
+    entries = [
+        Entry(path, "", State.FAILED, findings=(make("cannot-write", path, error=full if at else read_only),))
+        for at, path in enumerate(paths)
+    ]
+    run = receipt.make("strip", entries)
+    lines = text(run).splitlines()
+    assert [line for line in lines if line.startswith("failed ")] == [
+        f"failed           {p}: [cannot-write]" for p in paths
+    ]
+    errors = [line for line in lines if line.startswith("error: ")]
+    assert len(errors) == 1 + MANY + 1
+    assert read_only in errors[0]
+    assert errors[-1] == "error: and 4 more (-v lists them) [cannot-write]"
+    assert text(run, Style(quiet=True)).count("error: ") == len(paths)
+    assert text(run, Style(verbose=True)).count("error: ") == len(paths)
 
 
 def test_findings_left_alone_are_counted() -> None:

@@ -1,0 +1,130 @@
+"""python3 -m tests.bench [-n N] [--dir DIR] [--write] [PART...]: speed and memory, paired in one run.
+
+Every round lets each rival have its turn, on a copy of its own that is not timed, in a warm page cache; what is
+shown is the median of the rounds, and of the ratios within each round.  `tests/run --full bench` fetches what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+from tests.bench import measure, rivals, table
+from tests.bench.measure import BenchError, Used
+from tests.bench.rivals import Place, Rival
+from tests.bench.table import Figures
+from tests.setup import kernels, room
+from tests.setup.apt import SetupError
+
+COPIES = 2.1  # bytes of room needed for each byte of modules: a copy, and one that a rival makes
+STARTS = 8  # for each round: a start is over in milliseconds
+
+
+class Bench(NamedTuple):
+    """How to measure."""
+
+    home: Path  # kernels
+    rounds: int
+    place: Path | None  # for copies
+
+    def contest(self, field: tuple[Rival, ...], source: Path, number: int) -> list[Figures]:
+        """Everybody in turn, round by round; those whose programs are missing are named and left out."""
+        for rival in field:
+            if rival.absent():
+                print(f"not measured: {rival.what}: {', '.join(rival.absent())} not installed", flush=True)
+        here = [rival for rival in field if not rival.absent()]
+        wanted = int(COPIES * (rivals.size_of(source) or source.stat().st_size))
+        cache = kernels.cache_dir()
+        cache.mkdir(parents=True, exist_ok=True)
+        with room.made(self.place or room.find(wanted, cache)) as scratch:
+            place = Place(scratch / "tree", scratch / "out")
+            show(f"{number} module{'s' * (number > 1)}, {self.rounds} rounds, copies in {table.filesystem(scratch)}")
+            seen = [[rival.run(place, source) for rival in here] for _ in range(self.rounds + 1)][
+                1:
+            ]  # the first warms up
+        return figures([(rival.what, rival.command) for rival in here], seen, number)
+
+
+def figures(rows: list[tuple[str, str]], rounds: list[list[Used]], number: int) -> list[Figures]:
+    """Medians, and ratios to the first row."""
+    columns = list(zip(*rounds, strict=True))
+    first, found = columns[0], []
+    for (what, command), column in zip(rows, columns, strict=True):
+        ratio = median(used.seconds / base.seconds for used, base in zip(column, first, strict=True))
+        middle = Used(*(median(values) for values in zip(*column, strict=True)))
+        found.append(Figures(what, command, number, len(rounds), middle, ratio, rows[0][0]))
+    return found
+
+
+def show(text: str) -> None:
+    """A line about what happens now."""
+    print(f"==> {text}", flush=True)
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def tree(bench: Bench) -> list[Figures]:
+    """All unstripped modules of the amd64 kernel."""
+    source = next(bench.home.glob("amd64/dbg/**/lib/modules"), None)
+    if source is None:
+        raise SetupError("no unstripped modules of amd64; `tests/corpus amd64` fetches them")
+    return bench.contest(rivals.TREE, source, sum(1 for _ in source.rglob("*.ko")))
+
+
+def largest(bench: Bench) -> list[Figures]:
+    """The largest module there is: amdgpu of Debian's riscv64 kernel, 858 MB."""
+    source = next(bench.home.glob("riscv64/dbg/**/amdgpu.ko"), None)
+    if source is None:
+        raise SetupError("no unstripped amdgpu of riscv64; `tests/corpus riscv64` fetches it")
+    return bench.contest(rivals.LARGEST, source, 1)
+
+
+def start(bench: Bench) -> list[Figures]:
+    """How long `pkghook --version` takes, against Python itself."""
+    nowhere = Place(Path("/nonexistent"), Path("/nonexistent"))
+    bare = [sys.executable, "-c", "pass"]
+    script = Path(sys.executable).with_name("pkghook")
+    lines = [("python3 -c pass", bare), ("pkghook --version", nowhere.argv("pkghook --version"))]
+    if script.is_file():
+        lines.append(("pkghook --version, console script", [str(script), "--version"]))
+    rounds = STARTS * bench.rounds
+    show(f"starting {rounds} times")
+    turns = [[measure.run(argv, nowhere.environment) for _, argv in lines] for _ in range(rounds + 2)][2:]
+    return figures([(what, what.partition(",")[0]) for what, _ in lines], turns, 1)
+
+
+PARTS: dict[str, Callable[[Bench], list[Figures]]] = {"start": start, "tree": tree, "largest": largest}
+
+
+def main() -> int:
+    """Command line; exit status 0, or 2 when something could not be measured."""
+    parser = argparse.ArgumentParser(prog="tests/bench", description=__doc__)
+    parser.add_argument("-n", type=int, default=5, help="rounds [default: 5]")
+    parser.add_argument("--dir", type=Path, help="place for copies [default: memory, if there is plenty]")
+    parser.add_argument("--write", action="store_true", help=f"put the rows into {table.RESULTS.name}")
+    parser.add_argument("part", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} [default: all]")
+    args = parser.parse_args()
+    if unknown := set(args.part) - set(PARTS):
+        parser.error(f"there is no part {min(unknown)}")
+    bench = Bench(kernels.corpus_dir(), args.n, args.dir)
+    status = 0
+    for part in args.part or PARTS:
+        try:
+            found = PARTS[part](bench)
+        except (SetupError, BenchError, OSError) as error:
+            print(f"tests/bench: {part}: {error}", file=sys.stderr)
+            status = 2
+            continue
+        print(table.text(found), flush=True)
+        if args.write:
+            table.write(found)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
