@@ -54,7 +54,7 @@ class Section(NamedTuple):
     @property
     def end(self) -> int:
         """Offset of the first byte behind the section's contents in the file."""
-        return self.offset if self.type == SHT_NOBITS else self.offset + self.size
+        return self.offset if self.type in _NO_CONTENTS else self.offset + self.size
 
 
 class Columns(NamedTuple):
@@ -183,8 +183,8 @@ class Elf:
         return found  # type: ignore[return-value]
 
     def read(self, section: Section) -> bytes:
-        """The section's contents; b"" for SHT_NOBITS."""
-        return b"" if section.type == SHT_NOBITS else self.image.read(section.offset, section.size)
+        """The section's contents; b"" for SHT_NOBITS and SHT_NULL."""
+        return b"" if section.type in _NO_CONTENTS else self.image.read(section.offset, section.size)
 
 
 def parse(image: Image) -> Elf:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
+from pkghook.ko import debugset
 from pkghook.ko.elf import SHF_ALLOC, SHT_NOBITS, SHT_NOTE
 from pkghook.ko.file import BytesImage
 from pkghook.ko.match import Fault, fault
@@ -37,17 +38,19 @@ def account(before: Elf, plan: Plan, size: int, tool: str) -> Iterator[Fault]:
 
 
 def _left_by(tool: str, before: Elf, plan: Plan) -> int:
-    """Bytes of symbols and names that a tool leaves although nothing needs them.
+    """Bytes of symbols, names and sections that a tool leaves although nothing needs them.
 
-    eu-strip and llvm-strip keep section symbols that no relocation names; eu-strip keeps FILE symbols
-    too and the string table as it was.
+    All leave .llvm_addrsig.  eu-strip and llvm-strip keep section symbols that no relocation names;
+    eu-strip keeps FILE symbols too and the string table as it was.
     """
+    stays = [before.sections[i] for i in debugset.optional_sections(before) if tool and i in plan.removed]
+    left = sum([s.size + len(s.name) + 1 + before.shape.section.size for s in stays])
     if tool not in KEEP_SYMBOLS:
-        return 0
+        return left
     table = symbol_table(before)
     unneeded = length(plan.dropped) - table.mask(plan.removed).count(1)
     names = table.strtab.size - plan.strings.size if tool == "eu-strip" else 0
-    return unneeded * before.shape.symbol_size + names
+    return left + unneeded * before.shape.symbol_size + names
 
 
 def named_by(elf: Elf, wanted: SymbolList) -> int:

@@ -23,6 +23,7 @@ from pkghook.ko.elf import (
     SHT_GROUP,
     SHT_NOBITS,
     SHT_NULL,
+    SHT_SYMTAB,
 )
 from pkghook.ko.reloc import check_relocations, reloc_runs
 from pkghook.ko.symtab import FILE_KIND, length, marked, symbol_table, unmarked
@@ -339,6 +340,8 @@ def _offsets(elf: Elf, removed: frozenset[int], sizes: dict[int, int]) -> tuple[
         if index in removed:
             continue
         start, align = at, aligns[index]
+        if kinds[index] == SHT_SYMTAB:
+            align = max(align, elf.shape.word)  # the loader reads it as an array of structures
         if align > 1:
             align = min(align, MAX_FILE_ALIGN)
             start = (at + align - 1) & -align
@@ -349,6 +352,7 @@ def _offsets(elf: Elf, removed: frozenset[int], sizes: dict[int, int]) -> tuple[
 
 
 def saved_at_least(elf: Elf, found: Plan) -> int:
-    """Bytes of the removed sections alone: what any step must save. A hard lower bound (V12)."""
+    """Bytes of the removed sections alone, but for those that may stay: what any step must save (V12)."""
     kinds, sizes = elf.columns.type, elf.columns.size
-    return sum([sizes[i] for i in found.removed if kinds[i] not in _NO_CONTENTS])
+    must = found.removed.difference(debugset.optional_sections(elf))
+    return sum([sizes[i] for i in must if kinds[i] not in _NO_CONTENTS])
