@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.findings import Finding, Severity, make
-from pkghook.ko.elf import SHF_EXECINSTR, SHF_INFO_LINK, SHF_WRITE
+from pkghook.ko.elf import SHF_INFO_LINK
 from pkghook.ko.match import Fault, fault, text
 from pkghook.ko.record import identity
 from pkghook.model import Proof
@@ -28,7 +28,6 @@ _FIELDS = ("type", "flags", "align", "entsize", "size")
 _FREE_FLAGS = SHF_INFO_LINK | 0x30  # of a table: also SHF_MERGE and SHF_STRINGS, which are for linkers
 _CLASS32 = "01"  # of e_ident, as hex
 TOLD = 3  # faults of one kind that are told of one module
-_WX = SHF_WRITE | SHF_EXECINSTR
 
 
 def compare(recorded: Facts, now: Facts) -> tuple[Fault, ...]:
@@ -178,11 +177,11 @@ def _named(old: Symbols, new: Symbols) -> tuple[tuple[str, str | int], ...]:
 
 
 def protection(recorded: Facts, now: Facts) -> Iterator[Fault]:
-    """V8: nothing became writable and executable."""
-    before = {part.name for part in (*recorded.loaded, *recorded.others) if part.flags & _WX == _WX}
-    for part in (*now.loaded, *now.others):
-        if part.flags & _WX == _WX and part.name not in before:
-            yield fault("section-rule", section=shown(part.name), flags=part.flags)
+    """V8: nothing became writable and executable, section 0 is as it was."""
+    if recorded.null_flags != now.null_flags:
+        yield fault("section-rule", section=0, before=recorded.null_flags, after=now.null_flags)
+    for name in sorted(set(now.risky.split("\n")) - set(recorded.risky.split("\n"))):
+        yield fault("section-rule", section=shown(name), flags="writable and executable")
 
 
 def groups(recorded: Facts, now: Facts) -> Iterator[Fault]:

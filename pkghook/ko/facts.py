@@ -21,8 +21,10 @@ from pkghook.ko import debugset
 from pkghook.ko.elf import (
     RELOCATIONS,
     SHF_ALLOC,
+    SHF_EXECINSTR,
     SHF_INFO_LINK,
     SHF_RELA_LIVEPATCH,
+    SHF_WRITE,
     SHN_LIVEPATCH,
     SHT_GROUP,
     SHT_NOBITS,
@@ -50,6 +52,9 @@ _BARE = (SHT_NULL, SHT_NOBITS, SHT_GROUP, *RELOCATIONS)  # no contents, or such 
 _LABELS = (b".L", b"$")
 ID_AT = 16  # where the id starts in .note.gnu.build-id: behind three words and "GNU"
 NAME_BLOCK = 1 << 14  # a string without end over this many bytes is no symbol's name
+
+
+_WX = SHF_WRITE | SHF_EXECINSTR
 
 
 class Header(NamedTuple):
@@ -136,6 +141,8 @@ class Facts(NamedTuple):
     groups: tuple[Group, ...]
     symbols: Symbols
     klp_sections: tuple[KlpSection, ...]
+    null_flags: int  # of section 0
+    risky: str  # names of the sections that are writable and executable, one a line
     klp_symbols: str  # names of the symbols with SHN_LIVEPATCH, one a line
     trailing: int  # bytes behind the ELF file
     trailing_digest: str
@@ -168,6 +175,8 @@ def facts(elf: Elf, found: Plan, trailer: bytes = b"") -> Facts:
         groups=tuple(_group(view, s) for s in view.groups),
         symbols=_symbols(view),
         klp_sections=tuple(KlpSection(_text(s.name), s.flags & ~SHF_INFO_LINK, s.size) for s in marked),
+        null_flags=elf.columns.flags[0],
+        risky="\n".join(sorted({_text(s.name) for s in elf.sections if s.flags & _WX == _WX})),
         klp_symbols=_klp_symbols(view.table),
         trailing=behind,
         trailing_digest=_digest(elf, elf.end, elf.image.size) if behind else "",

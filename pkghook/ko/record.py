@@ -124,7 +124,7 @@ _ROWS: dict[str, type[Row]] = {
     "klp_sections": KlpSection,
 }
 _FLAGS = frozenset({"livepatch", "unstripped"})
-_TEXTS = frozenset({"klp_symbols", "trailing_digest", "signature_digest", "build_id"})
+_TEXTS = frozenset({"risky", "klp_symbols", "trailing_digest", "signature_digest", "build_id"})
 _WORD = (1 << 64) - 1
 
 Kinds = dict[type[Row], tuple[type, ...]]

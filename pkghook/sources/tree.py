@@ -125,11 +125,15 @@ class Tree:
 
         Every scratch goes to `discard`, once, also after `replace`.  Raises ModuleError cannot-write.
         """
-        home = self._home(source.dirfd)
         self._count += 1
         name = str(self._count)
+        home = self._home(source.dirfd)
         try:
-            fd = os.open(name, CREATE, 0o600, dir_fd=home.fd)
+            try:
+                fd = os.open(name, CREATE, 0o600, dir_fd=home.fd)
+            except FileNotFoundError:  # an outside tool has removed the directory, which was its own too
+                home = self._home(source.dirfd, anew=True)
+                fd = os.open(name, CREATE, 0o600, dir_fd=home.fd)
         except OSError as error:
             raise cannot_write(error) from error
         return Scratch(fd, home.fd, name, f"{home.path}/{name}")
@@ -223,9 +227,11 @@ class Tree:
             self._owner = os.getpid()
         return self._homes
 
-    def _home(self, dirfd: int) -> private.Home:
+    def _home(self, dirfd: int, *, anew: bool = False) -> private.Home:
         homes = self._own_homes()
         device = os.fstat(dirfd).st_dev
+        if anew and device in homes:
+            private.forget(homes.pop(device))
         if device not in homes:
             # rename(2) does not cross file systems.
             if device == self._device:
