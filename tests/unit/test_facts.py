@@ -218,7 +218,7 @@ CHANGES: dict[str, tuple[Change, str, dict[str, str | int]]] = {
     "writable and executable": (
         lambda p: p.set_section(".text", flags=ALLOC | EXEC | WRITE),
         "section-rule",
-        {"section": ".text", "flags": ALLOC | EXEC | WRITE},
+        {"section": ".text", "flags": "writable and executable"},
     ),
     "a lost relocation": (
         _without_relocation,
