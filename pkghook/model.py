@@ -6,9 +6,10 @@ Sizes are bytes.  Paths are relative to ROOT, POSIX, decoded with `surrogateesca
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from pkghook.findings import Finding
+if TYPE_CHECKING:
+    from pkghook.findings import Finding
 
 
 class State(StrEnum):

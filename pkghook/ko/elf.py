@@ -40,7 +40,7 @@ class Section(NamedTuple):
     """One section header. Offsets and sizes in bytes; `name` as in the name table."""
 
     name: bytes
-    index: int
+    index: int  # type: ignore[assignment]  # shadows tuple.index, which nobody wants of a section
     type: int
     flags: int
     addr: int
@@ -100,11 +100,7 @@ def _shape(*, is64: bool, order: str) -> Shape:
     return Shape(order, foreign, Struct(order + "HHIIIIIHHHHHH"), Struct(order + "IIIIIIIIII"), 16, 12, 14, 4)
 
 
-_SHAPES = {
-    (cls, data): _shape(is64=cls == 2, order="<" if data == 1 else ">")  # noqa: PLR2004 (ELFCLASS64, ELFDATA2LSB)
-    for cls in (1, 2)
-    for data in (1, 2)
-}
+_SHAPES = {(cls, data): _shape(is64=cls == 2, order="<" if data == 1 else ">") for cls in (1, 2) for data in (1, 2)}
 
 
 class Elf:
@@ -119,7 +115,7 @@ class Elf:
         self.image = image
         self.ident = ident
         self.shape = shape
-        self.is64 = shape.word == 8  # noqa: PLR2004 (bytes of an address)
+        self.is64 = shape.word == 8
         self.fields = fields  # of the header, from e_type on
         (self.type, self.machine, self.version, self.entry, _, self.shoff, self.flags) = fields[:7]
         self.count = fields[11]  # of sections
@@ -204,7 +200,7 @@ def parse(image: Image) -> Elf:
 def _shape_of(head: bytes) -> Shape:
     if head[:4] != b"\x7fELF"[: len(head)] or not head:
         raise ModuleError("not-elf", magic=head[:4].hex())
-    if len(head) < 20:  # noqa: PLR2004 (e_ident, e_type, e_machine)
+    if len(head) < 20:
         raise ModuleError("truncated", size=len(head), needed=52)
     shape = _SHAPES.get((head[4], head[5]))
     if shape is None or head[6] != 1:
@@ -251,7 +247,7 @@ def _read_sections(elf: Elf) -> None:
         raise ModuleError("section-rule", section=0, type=kind, size=size, addr=addr)
 
 
-_SECTION: Callable[[tuple[object, ...]], Section] = partial(tuple.__new__, Section)  # type: ignore[assignment]
+_SECTION: Callable[[tuple[object, ...]], Section] = partial(tuple.__new__, Section)
 
 
 def _name_table(elf: Elf, row: tuple[int, ...]) -> bytes:
@@ -267,7 +263,7 @@ def _name_table(elf: Elf, row: tuple[int, ...]) -> bytes:
 
 
 def _reject_bad(elf: Elf, rows: list[tuple[int, ...]], names: int) -> None:
-    """Raises for the first bad section header. The file bounds of NULL and NOBITS do not matter: neither has contents."""
+    """Raises for the first bad section header. NULL and NOBITS have no contents that could lie outside the file."""
     for index, row in enumerate(rows):
         if row[0] >= names:
             raise ModuleError("bad-string-table", section=index, name_offset=row[0], table_size=names)

@@ -387,9 +387,7 @@ def _renumber_sections(words: array[int], numbers: dict[int, int], elf: Elf) -> 
     return halves.tobytes()
 
 
-def _same_names(
-    old: SymbolTable, new: SymbolTable, names: array[int], new_names: array[int], *, foreign: bool
-) -> bool:
+def _same_names(old: SymbolTable, new: SymbolTable, names: array[int], new_names: array[int], *, foreign: bool) -> bool:
     """True if the strings at the two columns of offsets are equal, row by row.
 
     Offsets that moved by the same distance point into one stretch of both tables; if the

@@ -220,7 +220,9 @@ def droppable(table: SymbolTable, runs: list[Run], drop: Drop, *, livepatch: boo
     names, shndx, strings = table.names, table.shndx, table.strings
     if drop.symbols is not None:
         matches = drop.symbols.matches
-        found.update([row for start, end in runs for row in range(start, end) if names[row] and matches(table.name(row))])
+        found.update(
+            [row for start, end in runs for row in range(start, end) if names[row] and matches(table.name(row))]
+        )
     if drop.labels and not livepatch:
         for start, end in runs:
             rows = [start + match.start() for match in _LABEL_KIND.finditer(table.info[start:end])]

@@ -100,9 +100,8 @@ def _reloc_shape(*, is64: bool, order: str, mips: bool, kind: int) -> RelocShape
         low, high = (5, (6, 7)) if order == "<" else (6, (5, 4))
         return RelocShape(3 if addend else 2, 1, 8, foreign, low, high)
     word = 2 if order == ">" or mips else 3
-    bytes_of = range(4 * word, 4 * word + 4)
-    low, *high = bytes_of if order == "<" else reversed(bytes_of)
-    return RelocShape(6 if addend else 4, word, 0, foreign, low, tuple(high))
+    first, *others = sorted(range(4 * word, 4 * word + 4), reverse=order == ">")
+    return RelocShape(6 if addend else 4, word, 0, foreign, first, tuple(others))
 
 
 _SHAPES = {

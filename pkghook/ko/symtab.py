@@ -95,7 +95,7 @@ class SymbolTable:
         raw = self.rows(row, row + 1)
         shape = self.shape
         order = "little" if shape.order == "<" else "big"
-        at = 8 if shape.word == 8 else 4  # noqa: PLR2004 (st_value's offset by class)
+        at = 8 if shape.word == 8 else 4
         value = int.from_bytes(raw[at : at + shape.word], order)  # type: ignore[arg-type]
         size = int.from_bytes(raw[at + shape.word : at + 2 * shape.word], order)  # type: ignore[arg-type]
         other = raw[shape.symbol_info + 1]

@@ -31,7 +31,7 @@ class Bench(NamedTuple):
     rounds: int
     place: Path | None  # for copies
 
-    def contest(self, field: tuple[Rival, ...], source: Path, number: int) -> list[Figures]:
+    def contest(self, field: tuple[Rival, ...], source: Path, subject: str) -> list[Figures]:
         """Everybody in turn, round by round; those whose programs are missing are named and left out."""
         for rival in field:
             if rival.absent():
@@ -42,21 +42,21 @@ class Bench(NamedTuple):
         cache.mkdir(parents=True, exist_ok=True)
         with room.made(self.place or room.find(wanted, cache)) as scratch:
             place = Place(scratch / "tree", scratch / "out")
-            show(f"{number} module{'s' * (number > 1)}, {self.rounds} rounds, copies in {table.filesystem(scratch)}")
+            show(f"{subject}, {self.rounds} rounds, copies in {table.filesystem(scratch)}")
             seen = [[rival.run(place, source) for rival in here] for _ in range(self.rounds + 1)][
                 1:
             ]  # the first warms up
-        return figures([(rival.what, rival.command) for rival in here], seen, number)
+        return figures([(rival.what, rival.command) for rival in here], seen, subject)
 
 
-def figures(rows: list[tuple[str, str]], rounds: list[list[Used]], number: int) -> list[Figures]:
+def figures(rows: list[tuple[str, str]], rounds: list[list[Used]], subject: str) -> list[Figures]:
     """Medians, and ratios to the first row."""
     columns = list(zip(*rounds, strict=True))
     first, found = columns[0], []
     for (what, command), column in zip(rows, columns, strict=True):
         ratio = median(used.seconds / base.seconds for used, base in zip(column, first, strict=True))
         middle = Used(*(median(values) for values in zip(*column, strict=True)))
-        found.append(Figures(what, command, number, len(rounds), middle, ratio, rows[0][0]))
+        found.append(Figures(what, command, subject, len(rounds), middle, ratio, rows[0][0]))
     return found
 
 
@@ -73,7 +73,8 @@ def tree(bench: Bench) -> list[Figures]:
     source = next(bench.home.glob("amd64/dbg/**/lib/modules"), None)
     if source is None:
         raise SetupError("no unstripped modules of amd64; `tests/corpus amd64` fetches them")
-    return bench.contest(rivals.TREE, source, sum(1 for _ in source.rglob("*.ko")))
+    (kernel,) = (path.name for path in source.iterdir())
+    return bench.contest(rivals.TREE, source, f"{sum(1 for _ in source.rglob('*.ko'))} modules of {kernel}")
 
 
 def largest(bench: Bench) -> list[Figures]:
@@ -81,7 +82,7 @@ def largest(bench: Bench) -> list[Figures]:
     source = next(bench.home.glob("riscv64/dbg/**/amdgpu.ko"), None)
     if source is None:
         raise SetupError("no unstripped amdgpu of riscv64; `tests/corpus riscv64` fetches it")
-    return bench.contest(rivals.LARGEST, source, 1)
+    return bench.contest(rivals.LARGEST, source, f"{source.name}, {kernels.size_text(source.stat().st_size)}")
 
 
 def start(bench: Bench) -> list[Figures]:
@@ -95,7 +96,7 @@ def start(bench: Bench) -> list[Figures]:
     rounds = STARTS * bench.rounds
     show(f"starting {rounds} times")
     turns = [[measure.run(argv, nowhere.environment) for _, argv in lines] for _ in range(rounds + 2)][2:]
-    return figures([(what, what.partition(",")[0]) for what, _ in lines], turns, 1)
+    return figures([(what, what.partition(",")[0]) for what, _ in lines], turns, "")
 
 
 PARTS: dict[str, Callable[[Bench], list[Figures]]] = {"start": start, "tree": tree, "largest": largest}
@@ -111,6 +112,7 @@ def main() -> int:
     args = parser.parse_args()
     if unknown := set(args.part) - set(PARTS):
         parser.error(f"there is no part {min(unknown)}")
+    table.commit()
     bench = Bench(kernels.corpus_dir(), args.n, args.dir)
     status = 0
     for part in args.part or PARTS:

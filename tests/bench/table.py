@@ -8,6 +8,7 @@ import platform
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ class Figures(NamedTuple):
 
     what: str
     command: str
-    modules: int
+    subject: str  # what was stripped
     rounds: int
     used: Used
     ratio: float  # of seconds, to `base`
@@ -69,7 +70,7 @@ def rows(found: list[Figures]) -> str:
 
 def number(row: Figures) -> str:
     """N: how many modules, and how often."""
-    return f"{row.modules} module{'s' * (row.modules > 1)}, {row.rounds} rounds"
+    return f"{row.subject}, {row.rounds} rounds" if row.subject else f"{row.rounds} rounds"
 
 
 def cell(command: str) -> str:
@@ -111,8 +112,9 @@ def version(tool: str) -> str:
     return numbers[-1]
 
 
+@cache
 def commit() -> str:
-    """The commit that was measured, with a + if something had been changed."""
+    """The commit that is measured, with a + if something has been changed; found when it is asked for first."""
     git = ["git", "-C", str(CHECKOUT)]
     try:
         done = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
