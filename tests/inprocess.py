@@ -22,6 +22,7 @@ from pkghook.model import Compression
 from tests.jobs import Job
 
 VERSION = "6.1.0"
+MARKER = b"~Module signature appended~\n"
 HOME = f"lib/modules/{VERSION}/kernel"
 
 
@@ -104,6 +105,13 @@ def digests(root: Path) -> dict[str, str]:
             what = oct(path.lstat().st_mode)
         found[str(path.relative_to(root))] = what
     return found
+
+
+def trailer(data: bytes) -> bytes:
+    """The signature at the end of a module: blob, a descriptor of 12 bytes that ends with the blob's size, marker."""
+    assert data.endswith(MARKER)
+    end = len(data) - len(MARKER)
+    return data[end - 12 - int.from_bytes(data[end - 4 : end], "big") :]
 
 
 def packed(data: bytes, how: Compression) -> bytes:

@@ -1,4 +1,4 @@
-"""python3 -m tests.bench [-n N] [--dir DIR] [--write] [PART...]: speed and memory, paired in one run.
+"""python3 -m tests.bench [-n N] [--dir DIR] [--only TEXT] [--write] [PART...]: speed and memory, paired in one run.
 
 Every round lets each rival have its turn, on a copy of its own that is not timed, in a warm page cache; what is
 shown is the median of the rounds, and of the ratios within each round.  `tests/run --full bench` fetches what it needs.
@@ -30,9 +30,11 @@ class Bench(NamedTuple):
     home: Path  # kernels
     rounds: int
     place: Path | None  # for copies
+    only: str  # what the names of rivals have in them, but for the first
 
     def contest(self, field: tuple[Rival, ...], source: Path, subject: str) -> list[Figures]:
         """Everybody in turn, round by round; those whose programs are missing are named and left out."""
+        field = (field[0], *(rival for rival in field[1:] if self.only in rival.what))
         for rival in field:
             if rival.absent():
                 print(f"not measured: {rival.what}: {', '.join(rival.absent())} not installed", flush=True)
@@ -107,13 +109,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="tests/bench", description=__doc__)
     parser.add_argument("-n", type=int, default=5, help="rounds [default: 5]")
     parser.add_argument("--dir", type=Path, help="place for copies [default: memory, if there is plenty]")
+    parser.add_argument("--only", default="", metavar="TEXT", help="rivals with TEXT in their name, and the first")
     parser.add_argument("--write", action="store_true", help=f"put the rows into {table.RESULTS.name}")
     parser.add_argument("part", nargs="*", metavar="PART", help=f"{', '.join(PARTS)} [default: all]")
     args = parser.parse_args()
     if unknown := set(args.part) - set(PARTS):
         parser.error(f"there is no part {min(unknown)}")
     table.commit()
-    bench = Bench(kernels.corpus_dir(), args.n, args.dir)
+    bench = Bench(kernels.corpus_dir(), args.n, args.dir, args.only)
     status = 0
     for part in args.part or PARTS:
         try:

@@ -117,8 +117,8 @@ def commit() -> str:
     """The commit that is measured, with a + if something has been changed; found when it is asked for first."""
     git = ["git", "-C", str(CHECKOUT)]
     try:
-        done = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+        done = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=True)
         changed = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", "pkghook"], check=False).returncode
-    except FileNotFoundError:
+    except (FileNotFoundError, subprocess.CalledProcessError):
         return "unknown"
-    return f"{done.stdout.strip() or 'unknown'}{'+' * bool(changed)}"
+    return f"{done.stdout.strip()}{'+' * bool(changed)}"

@@ -117,5 +117,5 @@ def empties_groups(originals: list[Path], tmp_path: Path) -> None:
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("package", [source.package for source in dkms.SOURCES if source.package not in QUICK])
 def test_large_packages(package: str, step: str, tmp_path: Path) -> None:
-    """Some thirty modules, some that export; and one of more than 20 MB."""
+    """Two dozen modules, some that export; and one of more than 20 MB."""
     assert len(strip_and_judge(package, "-g", step, tmp_path)) > 2

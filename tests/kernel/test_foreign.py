@@ -131,6 +131,20 @@ def test_unstripped_ext4(corpus: Path, tmp_path: Path, options: tuple[str, ...],
     jobs.same(modules.named(corpus, "riscv64", "ext4"), path, *options)
 
 
+@pytest.mark.full
+@pytest.mark.parametrize("options", [(), ("--discard-labels",)])
+def test_riscv64_with_the_largest_module_there_is(corpus: Path, tmp_path: Path, options: tuple[str, ...]) -> None:
+    source = jobs.kernel_tree(corpus, "riscv64", "dbg")
+    with jobs.roomy(jobs.size_of(source), tmp_path) as scratch:
+        planted = jobs.plant(scratch / "root", source)
+        assert max(path.stat().st_size for path in planted) > 800_000_000
+        job = jobs.verified(jobs.strip(scratch / "root", *options), len(planted))
+        assert job.receipt.totals.file_after == job.receipt.totals.expected
+        theirs = [modules.shipped(corpus, "riscv64", path) for path in planted]
+        jobs.plant(scratch / "shipped", jobs.kernel_tree(corpus, "riscv64", "shipped"), theirs)
+        jobs.same(scratch / "shipped", scratch / "root", *options)
+
+
 class Ext4(NamedTuple):
     """A copy of the signed module as shipped."""
 

@@ -37,7 +37,7 @@ class Source(NamedTuple):
 SOURCES = (
     Source("v4l2loopback-dkms"),
     Source("dm-writeboost-dkms"),
-    Source("xtables-addons-dkms", ("extensions",)),  # some thirty modules
+    Source("xtables-addons-dkms", ("extensions",)),  # two dozen modules
     Source("jool-dkms", ("src/mod/common", "src/mod/nat64", "src/mod/siit")),  # one of them exports 170 symbols
 )
 
