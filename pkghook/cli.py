@@ -42,12 +42,15 @@ configuration, or input/output error; 130 and 143 after SIGINT and SIGTERM"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run pkghook with these arguments (those of the process by default); the exit status, errors told on stderr."""
+    """Run pkghook with these arguments; the exit status, errors told on stderr.
+
+    Without `argv` they are those of the process, which is expected to end with that status then.
+    """
     args = list(sys.argv[1:] if argv is None else argv)
     if None in {sys.stdin, sys.stdout, sys.stderr}:
         _open_standard_streams()
     try:
-        status = dispatch(args)
+        status = dispatch(args, last=argv is None)
         sys.stdout.flush()
     except KeyboardInterrupt:
         status = _say("interrupted by SIGINT", 130)
@@ -59,8 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def dispatch(args: Sequence[str]) -> int:
-    """Find the verb and run its story."""
+def dispatch(args: Sequence[str], *, last: bool = False) -> int:
+    """Find the verb and run its story; `last` says that the process ends after that."""
     if args[:1] == ["--version"]:
         from pkghook import __version__
 
@@ -77,7 +80,12 @@ def dispatch(args: Sequence[str]) -> int:
         return 0
     if verb not in VERBS:
         raise _unknown_verb(verb)
-    return run(verb, rest)
+    from pkghook import stopping
+
+    with stopping.stoppable(last=last):
+        status = run(verb, rest)
+        sys.stdout.flush()  # while Ctrl-C still helps against a reader that does not read
+        return status
 
 
 def run(verb: str, args: Sequence[str]) -> int:
@@ -85,7 +93,7 @@ def run(verb: str, args: Sequence[str]) -> int:
     import os
     from importlib import import_module
 
-    from pkghook import report, settings, stopping
+    from pkghook import report, settings
 
     try:
         words, given = parse(verb, args)
@@ -96,9 +104,7 @@ def run(verb: str, args: Sequence[str]) -> int:
     out, err = _streams()
     for name in settings.strangers(os.environ):
         err.write(f"pkghook: warning: {report.printable(name)} is not a setting of pkghook, ignored\n")
-    story = import_module(f"pkghook.stories.{verb}")
-    with stopping.stoppable():
-        status: int = story.run(words, gathered, out, err)
+    status: int = import_module(f"pkghook.stories.{verb}").run(words, gathered, out, err)
     return status
 
 

@@ -35,11 +35,13 @@ class _Once:
 
 
 @contextmanager
-def stoppable() -> Iterator[None]:
+def stoppable(*, last: bool = False) -> Iterator[None]:
     """While this holds, the first SIGINT or SIGTERM raises Interrupted wherever the program is; later ones do nothing.
 
     Inside another `stoppable` it changes nothing.  A signal that was ignored stays so: that is how a shell keeps
     Ctrl-C from what runs in the background.  Only the main thread can have this; in others it does nothing.
+    With `last` both signals are blocked afterwards: nothing but the end of the process comes, and a signal
+    must not change the exit status that is settled already.
     """
     once = _Once()
     before = {number: signal.getsignal(number) for number in SIGNALS}
@@ -57,8 +59,11 @@ def stoppable() -> Iterator[None]:
         yield
     finally:
         once.stopped = True
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        if last:
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        else:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 @contextmanager

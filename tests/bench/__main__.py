@@ -56,9 +56,11 @@ def figures(rows: list[tuple[str, str]], rounds: list[list[Used]], subject: str)
     columns = list(zip(*rounds, strict=True))
     first, found = columns[0], []
     for (what, command), column in zip(rows, columns, strict=True):
-        ratio = median(used.seconds / base.seconds for used, base in zip(column, first, strict=True))
+        pairs = list(zip(column, first, strict=True))
+        ratio = median(used.seconds / base.seconds for used, base in pairs)
+        cpu = median(used.cpu / base.cpu for used, base in pairs)
         middle = Used(*(median(values) for values in zip(*column, strict=True)))
-        found.append(Figures(what, command, subject, len(rounds), middle, ratio, rows[0][0]))
+        found.append(Figures(what, command, subject, len(rounds), middle, ratio, cpu, rows[0][0]))
     return found
 
 

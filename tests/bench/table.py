@@ -30,12 +30,13 @@ class Figures(NamedTuple):
     rounds: int
     used: Used
     ratio: float  # of seconds, to `base`
+    cpu_ratio: float  # of CPU time: it does not move when others use the machine
     base: str
 
     @property
     def said(self) -> str:
         """All figures in one line."""
-        ratio = "" if self.what == self.base else f"; {self.ratio:.2f} x {self.base}"
+        ratio = f"; {self.ratio:.2f} x {self.base} ({self.cpu_ratio:.2f} x CPU)" if self.what != self.base else ""
         return f"{seconds(self.used.seconds)} ({seconds(self.used.cpu)} CPU), {self.used.peak / MIB:.0f} MiB{ratio}"
 
 
@@ -45,14 +46,13 @@ def seconds(count: float) -> str:
 
 
 def text(found: list[Figures]) -> str:
-    """Columns: time, CPU, memory of the largest process, ratio."""
-    lines = [("", "time", "CPU", "largest process", f"x {found[0].base}")]
+    """Columns: time, CPU, memory of the largest process, ratios."""
+    lines = [("", "time", "CPU", "largest process", f"x {found[0].base}", "x CPU")]
     for row in found:
         used = row.used
-        lines.append(
-            (row.what, seconds(used.seconds), seconds(used.cpu), f"{used.peak / MIB:.0f} MiB", f"{row.ratio:.2f}")
-        )
-    widths = [max(len(line[i]) for line in lines) for i in range(5)]
+        ratios = f"{row.ratio:.2f}", f"{row.cpu_ratio:.2f}"
+        lines.append((row.what, seconds(used.seconds), seconds(used.cpu), f"{used.peak / MIB:.0f} MiB", *ratios))
+    widths = [max(len(line[i]) for line in lines) for i in range(6)]
     return "\n".join(
         line[0].ljust(widths[0]) + "".join(f"  {cell.rjust(widths[i])}" for i, cell in enumerate(line[1:], 1))
         for line in lines
