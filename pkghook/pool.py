@@ -127,8 +127,8 @@ class Pool(Generic[T, R]):
         while self.waiting and len(worker.held) < ahead:
             worker.give(self.waiting.popleft())
         if not worker.held and worker.tasks >= 0:
-            os.close(worker.tasks)
-            worker.tasks = -1
+            tasks, worker.tasks = worker.tasks, -1  # before it is closed: a signal may come in between
+            os.close(tasks)
 
     def take(self, worker: Worker, data: bytes) -> None:
         """Read complete answers out of what has arrived."""

@@ -6,71 +6,29 @@ step wrote them; every way out before that leaves the module's path untouched.
 
 from __future__ import annotations
 
-import hashlib
 import os
-from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from pkghook import __version__
+from pkghook.attempt import Candidate, Order, Seen, Trial, hindrance, plan_trial, sha256_of, size_of, try_step
 from pkghook.chain import native
 from pkghook.errors import MissingDependencyError, ModuleError
 from pkghook.findings import Finding, Severity, make
 from pkghook.ko import codec, machines
 from pkghook.ko.elf import parse
-from pkghook.ko.file import BytesImage, FdImage, load
-from pkghook.ko.measure import account, build_id, kept_digest, named_by
-from pkghook.ko.plan import DEBUG_ONLY, Drop, plan
-from pkghook.ko.prove import broken_table, prove
+from pkghook.ko.file import load
+from pkghook.ko.measure import build_id, named_by
+from pkghook.ko.plan import DEBUG_ONLY, plan
 from pkghook.model import Attempt, Compression, Entry, Outcome, Proof, Sizes, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pkghook.chain.steps import Step
-    from pkghook.chain.tools import Tools
-    from pkghook.judge.policy import Keep, Policy
+    from pkghook.judge.policy import Policy
     from pkghook.ko.elf import Elf
-    from pkghook.ko.file import ModuleFile
-    from pkghook.ko.match import Fault
     from pkghook.ko.plan import Plan
-    from pkghook.ko.record import Record
-    from pkghook.sources import Found, Scratch, Source
-    from pkghook.sources.tree import Tree
+    from pkghook.sources import Found, Source
 
-IN_MEMORY = 1 << 26  # bytes up to which a candidate is read back in one piece
-STREAM = 1 << 22  # bytes hashed at a time
-PIECES = 256  # written by one writev(2), which takes 1,024 at the most
-MAX_FAULTS = 8  # of one rejected candidate; the first says enough
-NATIVE_VERSION = f"pkghook {__version__}"
-
-
-class Order(NamedTuple):
-    """What is to be done with every module of a run."""
-
-    tree: Tree
-    steps: tuple[Step, ...]
-    drop: Drop  # what may go beyond debug information, where a step's promise has it
-    tools: Tools
-    policy: Policy
-    keeps: dict[str, Keep]  # by path: the modules that policy leaves alone
-    list_file: str = ""  # the symbol list as outside tools take it
-    limit: int = 4 << 30
-    timeout: float = 300.0
-    fsync: bool = False
-    dry_run: bool = False
-    digest_before: bool = False
-    record: Record | None = None  # made before other tools touched the tree
-
-
-class Seen(NamedTuple):
-    """A module that has been read and planned."""
-
-    found: Found
-    source: Source
-    file: ModuleFile
-    elf: Elf
-    plan: Plan
-    entry: Entry  # the facts so far
+__all__ = ["Order", "strip_module"]
 
 
 def strip_module(order: Order, found: Found) -> Entry:
@@ -131,7 +89,7 @@ def _read(order: Order, found: Found, source: Source, blank: Entry) -> Seen:
         machine=machines.name(elf.machine),
         build_id=build_id(elf),
         sizes=Sizes(file.file_size, file.file_size, size, size, planned.expected),
-        sha256_before=_sha256_of(source.fd, file.file_size) if order.digest_before else "",
+        sha256_before=sha256_of(source.fd, file.file_size) if order.digest_before else "",
         matched_symbols=named_by(elf, order.drop.symbols) if order.drop.symbols else 0,
     )
     return Seen(found, source, file, elf, planned, entry)
@@ -186,16 +144,6 @@ def _failed(entry: Entry, *findings: Finding, attempts: tuple[Attempt, ...] = ()
 # --- the chain -------------------------------------------------------------------------------------------------------
 
 
-class Candidate(NamedTuple):
-    """Bytes that passed: the scratch file that holds them and what was seen in them."""
-
-    scratch: Scratch
-    plan: Plan
-    size: int
-    sha256: str  # of the bytes in the scratch file
-    kept_digest: str
-
-
 def _through_chain(order: Order, seen: Seen) -> Entry:
     """Try the steps in order until one passes; replace the module by what it wrote."""
     if order.dry_run:
@@ -203,7 +151,7 @@ def _through_chain(order: Order, seen: Seen) -> Entry:
     attempts: list[Attempt] = []
     try:
         for step in order.steps:
-            attempt, candidate = _attempt(order, seen, step)
+            attempt, candidate = try_step(order, seen, step)
             attempts.append(attempt)
             if candidate is not None:
                 try:
@@ -239,8 +187,8 @@ def _would(order: Order, seen: Seen) -> Entry:
     """
     attempts: list[Attempt] = []
     for step in order.steps:
-        trial = _trial(order, seen, step)
-        hindered = _hindered(order, seen, trial)
+        trial = plan_trial(order, seen, step)
+        hindered = hindrance(order, seen, trial)
         if hindered is None:
             return _foretold(seen, trial, tuple(attempts))
         attempts.append(hindered)
@@ -280,7 +228,7 @@ def _replaced(order: Order, seen: Seen, candidate: Candidate, attempts: tuple[At
     findings = order.tree.replace(seen.found, seen.source, candidate.scratch, order.fsync)
     entry, plan, step = seen.entry, candidate.plan, attempts[-1].step
     sizes = Sizes(
-        seen.file.file_size, _size_of(candidate.scratch.fd), seen.file.image.size, candidate.size, plan.expected
+        seen.file.file_size, size_of(candidate.scratch.fd), seen.file.image.size, candidate.size, plan.expected
     )
     return entry._replace(
         state=State.STRIPPED,
@@ -305,181 +253,3 @@ def _names(elf: Elf, plan: Plan) -> Iterable[str]:
 
     table = symbol_table(elf)
     return (text(table.name(row)) for row in plan.listed)
-
-
-# --- one step --------------------------------------------------------------------------------------------------------
-
-
-class Trial(NamedTuple):
-    """One step on one module: what it may drop, and what must come of it."""
-
-    step: Step
-    drop: Drop
-    plan: Plan
-
-
-def _attempt(order: Order, seen: Seen, step: Step) -> tuple[Attempt, Candidate | None]:
-    """Run one step and judge what it wrote. A candidate's scratch file is the caller's to discard."""
-    trial = _trial(order, seen, step)
-    hindered = _hindered(order, seen, trial)
-    if hindered is not None:
-        return hindered, None
-    scratch, attempt = _strip(order, seen, trial)
-    if scratch is None:
-        return attempt, None
-    try:
-        attempt, candidate = _judge(order, seen, trial, attempt, scratch)
-    except BaseException:
-        order.tree.discard(scratch)
-        raise
-    if candidate is None or candidate.scratch is not scratch:
-        order.tree.discard(scratch)
-    return attempt, candidate
-
-
-def _trial(order: Order, seen: Seen, step: Step) -> Trial:
-    drop = _allowed(order.drop, step)
-    return Trial(step, drop, seen.plan if drop == order.drop else plan(seen.elf, drop))
-
-
-def _hindered(order: Order, seen: Seen, trial: Trial) -> Attempt | None:
-    """The attempt with a step that has nothing to do here, or no tool to do it with."""
-    step = trial.step
-    if not (trial.plan.unstripped or trial.plan.dropped):
-        return Attempt(step.name, "", Outcome.NO_GAIN, "nothing that this step may remove")
-    if step.tool and order.tools.find(step, seen.elf.machine) is None:
-        return order.tools.absent(step, seen.elf.machine)
-    return None
-
-
-def _allowed(drop: Drop, step: Step) -> Drop:
-    if not (drop.symbols or drop.labels):
-        return drop
-    return Drop(drop.symbols if step.promise.symbols else None, drop.labels and step.promise.labels)
-
-
-def _strip(order: Order, seen: Seen, trial: Trial) -> tuple[Scratch | None, Attempt]:
-    """Let the step write its candidate: in process, or by an outside tool."""
-    step = trial.step
-    if not step.tool:
-        scratch = order.tree.scratch(seen.source)
-        _write(order, scratch, native.render(seen.elf, trial.plan))
-        return scratch, Attempt(step.name, NATIVE_VERSION, Outcome.PASSED)
-    tool = order.tools.find(step, seen.elf.machine)
-    if tool is None:
-        return None, order.tools.absent(step, seen.elf.machine)
-    from pkghook.chain.tools import run_step
-
-    image = _image_file(order, seen)
-    try:
-        scratch = order.tree.scratch(seen.source)
-    except BaseException:
-        order.tree.discard(image)
-        raise
-    try:
-        path, failure = run_step(
-            step, tool, image.fd, os.path.dirname(scratch.path), order.list_file, timeout=order.timeout
-        )
-        if failure is None:
-            os.rename(path, scratch.path)
-            scratch = order.tree.reopen(scratch)
-    except BaseException:
-        order.tree.discard(scratch)
-        raise
-    finally:
-        order.tree.discard(image)
-    if failure is not None:
-        order.tree.discard(scratch)
-        return None, failure
-    return scratch, Attempt(step.name, tool.version, Outcome.PASSED)
-
-
-def _image_file(order: Order, seen: Seen) -> Scratch:
-    """A copy of the image for an outside tool, which might write to its input."""
-    image = seen.file.image
-    scratch = order.tree.scratch(seen.source)
-    _write(order, scratch, (image.read(at, min(STREAM, image.size - at)) for at in range(0, image.size, STREAM)))
-    return scratch
-
-
-def _judge(
-    order: Order, seen: Seen, trial: Trial, attempt: Attempt, scratch: Scratch
-) -> tuple[Attempt, Candidate | None]:
-    """Read back what was written and prove it; then wrap it as the module was."""
-    size = _size_of(scratch.fd)
-    written = FdImage(scratch.fd, size)
-    data = written.read(0, size) if size <= IN_MEMORY else b""
-    image = BytesImage(data) if data else written
-    try:
-        after = parse(image)
-        faults = prove(seen.elf, after, trial.drop) + tuple(account(seen.elf, trial.plan, size, trial.step.tool))
-    except ModuleError as error:
-        return _rejected(attempt, seen.found.path, (broken_table(error),)), None
-    if faults:
-        return _rejected(attempt, seen.found.path, faults), None
-    if seen.file.compression is not Compression.NONE:
-        scratch, sha256 = _wrap(order, seen, image)
-    else:
-        sha256 = hashlib.sha256(data).hexdigest() if data else _sha256_of(scratch.fd, size)
-    return attempt, Candidate(scratch, trial.plan, size, sha256, kept_digest(after))
-
-
-def _rejected(attempt: Attempt, path: str, faults: tuple[Fault, ...]) -> Attempt:
-    findings = tuple(make(f.id, path, **dict(f.evidence)) for f in faults[:MAX_FAULTS])
-    said = ", ".join(f"{key}={value}" for key, value in faults[0].evidence)
-    more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
-    return attempt._replace(outcome=Outcome.REJECTED, why=f"{faults[0].id}: {said}{more}", findings=findings)
-
-
-def _wrap(order: Order, seen: Seen, image: BytesImage | FdImage) -> tuple[Scratch, str]:
-    """V13: compress as the module was, write, read back, decompress and compare."""
-    plain = image.read(0, image.size)
-    packed = codec.compress(plain, seen.file.compression)
-    scratch = order.tree.scratch(seen.source)
-    _write(order, scratch, (packed,))
-    try:
-        written = FdImage(scratch.fd, _size_of(scratch.fd)).read(0, _size_of(scratch.fd))
-        codec.check(written, plain, seen.file.compression)
-    except BaseException:
-        order.tree.discard(scratch)
-        raise
-    return scratch, hashlib.sha256(written).hexdigest()
-
-
-# --- bytes -----------------------------------------------------------------------------------------------------------
-
-
-def _write(order: Order, scratch: Scratch, pieces: Iterable[native.Piece]) -> None:
-    """All pieces to the scratch file. A full disk is cannot-write; the scratch is gone then."""
-    rest = iter(pieces)
-    try:
-        while batch := list(islice(rest, PIECES)):
-            _writev(scratch.fd, batch)
-    except OSError as error:
-        order.tree.discard(scratch)
-        raise ModuleError("cannot-write", error=error.strerror or str(error)) from error
-    except BaseException:
-        order.tree.discard(scratch)
-        raise
-
-
-def _writev(fd: int, batch: list[native.Piece]) -> None:
-    views = [memoryview(piece).cast("B") for piece in batch if len(piece)]
-    while views:
-        written = os.writev(fd, views)
-        while views and written >= len(views[0]):
-            written -= len(views.pop(0))
-        if views and written:
-            views[0] = views[0][written:]
-
-
-def _size_of(fd: int) -> int:
-    return os.fstat(fd).st_size
-
-
-def _sha256_of(fd: int, size: int) -> str:
-    digest = hashlib.sha256()
-    image = FdImage(fd, size)
-    for at in range(0, size, STREAM):
-        digest.update(image.read(at, min(STREAM, size - at)))
-    return digest.hexdigest()

@@ -13,6 +13,7 @@ import errno
 import fcntl
 import os
 import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from pkghook.errors import InputError, ModuleError, TreeBusyError
@@ -100,11 +101,14 @@ class Tree:
         outlives its parent would hold the tree. LOCK_UN would take the lock from the parent too.
         """
         if self._lock >= 0:
-            os.close(self._lock)
-            self._lock = -1
+            lock, self._lock = self._lock, -1
+            os.close(lock)
 
     def open(self, found: Found) -> Source:
-        """Open a module that `walk` found.  Raises ModuleError vanished, not-regular or unreadable."""
+        """Open a module that `walk` found.
+
+        Raises ModuleError vanished, not-regular, unreadable, or changed-during-run where its names have come apart.
+        """
         directory, name = split(found.path)
         try:
             dirfd = self._dirs.get(directory)
@@ -118,7 +122,18 @@ class Tree:
         if not stat.S_ISREG(status.st_mode):
             os.close(fd)
             raise ModuleError("not-regular", kind=kind(status.st_mode))
+        for other in found.names:
+            if not self._is(other, status):
+                os.close(fd)
+                raise ModuleError("changed-during-run", name=other, what="another file")
         return Source(fd, status, dirfd, name)
+
+    def _is(self, path: str, status: os.stat_result) -> bool:
+        """Whether a further name is still one of the file: a killed worker may have replaced some names and not all."""
+        try:
+            return os.path.samestat(os.stat(path, dir_fd=self._root, follow_symlinks=False), status)
+        except OSError as error:
+            return error.errno == errno.ENAMETOOLONG  # only handles can reach it; `replace` will look
 
     def scratch(self, source: Source) -> Scratch:
         """A new empty file of mode 0600 on the file system of `source`, which `replace` can put in its place.
@@ -245,8 +260,10 @@ class Tree:
         """Remove this run's private directories in `directory`; "" stands for the base."""
         try:
             parent = self._dirs.get(directory) if directory else self._base
-            for name in os.listdir(parent):
-                if name.startswith(f"{private.PREFIX}{self._token}-"):
-                    private.remove(parent, name)
+            names = os.listdir(parent)
         except OSError:
-            return  # the next run removes it
+            return  # the next run removes them
+        for name in names:
+            if name.startswith(f"{private.PREFIX}{self._token}-"):
+                with suppress(OSError):  # as above
+                    private.remove(parent, name)

@@ -13,6 +13,7 @@ from tests.bench import measure, rivals, table
 from tests.bench.__main__ import figures
 from tests.bench.measure import BenchError, Used
 from tests.bench.rivals import Place, Rival
+from tests.setup import room
 
 ENVIRONMENT = dict(os.environ)
 
@@ -123,3 +124,17 @@ def test_results_have_one_table() -> None:
     assert lines[0] == "| what | command | date | versions | N | commit | figures |"
     assert {len(line.replace("\\|", "").split("|")) for line in lines} == {9}
     assert len({line.split("|")[1] for line in lines}) == len(lines)
+
+
+def test_room_of_a_killed_run_is_cleared(tmp_path: Path) -> None:
+    with room.made(tmp_path) as mine:
+        (mine / "file").write_bytes(b"here")
+        dead, new = tmp_path / f"{room.PREFIX}dead", tmp_path / f"{room.PREFIX}new"
+        for directory in (dead, new):
+            (directory / "tree").mkdir(parents=True)
+        for directory in (dead, mine):
+            os.utime(directory, (0, 0))
+        with room.made(tmp_path) as other:
+            assert sorted(tmp_path.iterdir()) == sorted([mine, other, new])
+        assert (mine / "file").is_file()
+    assert list(tmp_path.iterdir()) == [new]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +15,8 @@ from tests.setup.apt import SetupError
 from tests.setup.kernels import size_text
 
 SHM = Path("/dev/shm")  # noqa: S108 only asked for room; what is made there has a name of its own
+PREFIX = "pkghook-test."
+NEW = 60  # seconds
 SHARE = 3  # it is taken for no more than this part of what is free there
 
 
@@ -27,6 +32,32 @@ def find(wanted: int, otherwise: Path) -> Path:
 
 @contextmanager
 def made(place: Path) -> Iterator[Path]:
-    """A directory of our own there, for a while."""
-    with tempfile.TemporaryDirectory(prefix="pkghook-test.", dir=place) as scratch:
+    """A directory of our own there, for a while; those of runs that were killed go first."""
+    sweep(place)
+    with tempfile.TemporaryDirectory(prefix=PREFIX, dir=place) as scratch, held(Path(scratch)):
         yield Path(scratch)
+
+
+@contextmanager
+def held(directory: Path) -> Iterator[bool]:
+    """Whether nobody else holds the directory; if so, we do, for as long as we live at the most."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    finally:
+        os.close(handle)
+
+
+def sweep(place: Path) -> None:
+    """Remove what nobody holds any more. One that is being made is not held yet, so new ones are left alone."""
+    for directory in place.glob(f"{PREFIX}*"):
+        try:
+            if time.time() - directory.stat().st_mtime > NEW:
+                with held(directory) as free:
+                    if free:
+                        shutil.rmtree(directory)
+        except OSError:  # another user's, or another process was quicker
+            continue

@@ -210,6 +210,20 @@ def test_unreadable_module(tmp_path: Path) -> None:
     tree.close()
 
 
+@pytest.mark.parametrize("other", ["removed", "replaced"])
+def test_names_that_have_come_apart(tree: Tree, root: Path, other: str) -> None:
+    """As a worker leaves them that is killed between two renames."""
+    name = MODULE.replace("a.ko", "b.ko")
+    (root / name).hardlink_to(root / MODULE)
+    found = only(tree)
+    assert found.names == (name,)
+    (root / name).unlink()
+    if other == "replaced":
+        put(root, name)
+    error = refusal(tree, found)
+    assert (error.id, error.evidence) == ("changed-during-run", {"name": name, "what": "another file"})
+
+
 @pytest.mark.parametrize("path", ["../a.ko", "lib/../../a.ko", "lib//a.ko", "./a.ko", "//a.ko"])
 def test_no_path_leads_out(tree: Tree, root: Path, path: str) -> None:
     put(root.parent, "a.ko")
