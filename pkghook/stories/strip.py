@@ -10,7 +10,7 @@ from pkghook import atomic, pool, report
 from pkghook.chain import steps
 from pkghook.chain.tools import Tools
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, SettingError
-from pkghook.findings import make
+from pkghook.findings import make, registry
 from pkghook.judge import policy as policies
 from pkghook.ko.plan import Drop
 from pkghook.model import Entry, Sizes, State
@@ -77,10 +77,8 @@ def _symbol_list(settings: Settings) -> SymbolList | None:
 
     wanted = symbols.load(settings.strip_symbols)
     if symbols.changes_depmod(wanted) and not settings.allow_depmod_change:
-        raise SettingError(
-            f"{settings.strip_symbols}: the list would change what depmod and modprobe report [depmod-change]",
-            hint="--allow-depmod-change accepts that; symbols.safe never does it",
-        )
+        kind = registry()["depmod-change"]
+        raise SettingError(f"{settings.strip_symbols}: {kind.title} [{kind.id}]", hint=kind.hint)
     return wanted
 
 
