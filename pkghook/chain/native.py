@@ -120,13 +120,14 @@ def _symbols(elf: Elf, plan: Plan) -> Iterator[Piece]:
     table, shape = symbol_table(elf), elf.shape
     numbers = {n: plan.numbers.get(n, n) for n in table.sections_used}
     moved = any(n != new for n, new in numbers.items())
+    move_names = plan.strings.mover()
     for raw in table.kept_rows(plan.kept):
         words = array("I", raw)
         step = shape.symbol_size // 4
         names = words[::step]
         if shape.foreign:
             names.byteswap()
-        names = plan.strings.moved(names)
+        names = move_names(names)
         if shape.foreign:
             names.byteswap()
         words[::step] = names

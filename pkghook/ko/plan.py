@@ -29,7 +29,7 @@ from pkghook.ko.reloc import check_relocations, reloc_runs
 from pkghook.ko.symtab import FILE_KIND, length, marked, symbol_table, unmarked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from pkghook.ko.elf import Elf, Section
     from pkghook.ko.reloc import RelocRun
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 _LABEL_KIND = re.compile(rb"\x00")  # st_info of a local symbol without type
 _NO_CONTENTS = (SHT_NOBITS, SHT_NULL)
 FEW = 40  # cuts up to which a pass over all offsets for each of them is cheaper than a search for each offset
+MANY = 1000  # cuts in a table of strings from which a table of places pays
 MAX_FILE_ALIGN = 1 << 16  # the loader lays sections out anew; a larger alignment would only pad the file
 
 
@@ -66,6 +67,16 @@ class Cut(NamedTuple):
         if len(starts) <= FEW and self.runs[-1][1] < lanes.LIMIT:
             return lanes.lowered(array("I", offsets), starts, list(map(sub, shifts[1:], shifts)))
         return array("I", [offset - shifts[bisect_right(starts, offset)] for offset in offsets])
+
+    def mover(self) -> Callable[[Iterable[int]], array[int]]:
+        """`moved`, for many calls: with thousands of cuts every offset's place is worked out beforehand."""
+        if len(self.starts) < MANY:
+            return self.moved
+        table = array("I", bytes(4 * self.runs[-1][1]))
+        for start, end in self.runs:
+            shift = self.shifts[bisect_right(self.starts, start)]
+            table[start:end] = array("I", range(start - shift, end - shift))
+        return lambda offsets: array("I", [table[offset] for offset in offsets])
 
 
 class Plan(NamedTuple):

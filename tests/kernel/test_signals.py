@@ -10,11 +10,15 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from pkghook import work
+from pkghook.attempt import Order
+from pkghook.findings import registry
 from pkghook.model import State
-from pkghook.sources import place
+from pkghook.sources import Found, place
 from tests import inprocess, modules
 from tests.inprocess import HOME
 from tests.jobs import CHECKOUT
@@ -215,6 +219,55 @@ def test_worker_killed_is_nobodys_loss(bench: Bench, tmp_path: Path, slow: str) 
     assert (process.returncode, err) == (0, "")
     assert "failed" not in out
     assert bench.whole(root) == bench.number
+
+
+def test_worker_killed_twice_fails_its_module_alone(bench: Bench, tmp_path: Path) -> None:
+    """A tool that takes its caller with it, each time it sees one of the modules."""
+    root = bench.copy(tmp_path / "root")
+    victim = sorted((root / HOME).iterdir())[50]
+    before = victim.read_bytes()
+    script = tmp_path / "bin" / "objcopy"
+    script.parent.mkdir()
+    real = need_tool("objcopy")
+    size = f"[ $1 != --version ] && [ $(cat $2 | wc -c) = {len(before)} ]"
+    script.write_text(f'#!/bin/sh\n{size} && kill -KILL $PPID\nexec {real} "$@"\n')
+    script.chmod(0o755)
+    job = inprocess.strip(root, "--chain", "objcopy", PATH=f"{script.parent}:{os.environ['PATH']}")
+    entry = job.entry(victim.name)
+    assert (job.status, entry.state) == (1, State.FAILED)
+    assert [(finding.id, dict(finding.evidence)) for finding in entry.findings] == [
+        ("worker-killed", {"why": "killed twice"})
+    ]
+    assert victim.read_bytes() == before
+    assert job.states == {State.FAILED: 1, State.STRIPPED: len(job.entries) - 1}
+    assert bench.whole(root) == bench.number - 1
+    assert f"failed           {HOME}/{victim.name}: " in job.out
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_fault_of_our_own_fails_its_module_alone(
+    bench: Bench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    debug: bool,  # noqa: FBT001
+) -> None:
+    """The traceback is for those who ask."""
+    root = bench.copy(tmp_path / "root")
+    victim = sorted((root / HOME).iterdir())[50]
+    read = work._read  # noqa: SLF001
+
+    def faulty(order: Order, found: Found, *rest: Any) -> object:  # noqa: ANN401
+        if found.path.endswith(victim.name):
+            raise ZeroDivisionError("a bug")
+        return read(order, found, *rest)
+
+    monkeypatch.setattr(work, "_read", faulty)
+    told = inprocess.call("strip", root, *(["--debug"] if debug else []))
+    assert told.status == 1
+    line = f"error: {HOME}/{victim.name}: {registry()['internal-error'].title} (why: ZeroDivisionError: a bug)"
+    assert line in told.out
+    assert told.err.startswith("Traceback ") if debug else told.err == ""
+    assert bench.whole(root) == bench.number - 1
 
 
 def test_names_of_one_module_are_not_torn_apart(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -318,3 +318,12 @@ def test_cut_keeps_every_name_that_stays(words: list[bytes], data: st.DataObject
 def test_cut_leaves_unused_strings_alone() -> None:
     assert cut(b"\0unused\0gone\0stays\0", {8}, {13}).size == len(b"\0unused\0stays\0")
     assert cut(b"\0gone\0", set(), {1, 0}).size == 6
+
+
+@given(st.sets(st.integers(1, 3999), max_size=3000), st.data())
+def test_a_table_of_places_says_what_a_search_says(gone: set[int], data: st.DataObject) -> None:
+    """Thousands of cuts: two-letter names, each cut or not."""
+    table = b"\0" + b"ab\0" * 4000
+    found = cut(table, {3 * n + 1 for n in gone}, {3 * n + 1 for n in range(4000) if n not in gone})
+    offsets = [3 * n + 1 for n in data.draw(st.lists(st.integers(0, 3999))) if n not in gone]
+    assert found.mover()(offsets) == found.moved(offsets)
