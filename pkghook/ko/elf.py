@@ -238,7 +238,7 @@ def _read_sections(elf: Elf) -> None:
     find, limit = names.find, elf.image.size
     # All at once first; which section it is matters only if one is bad.
     if max(starts) >= len(names) or max(map(add, offsets, sizes)) > limit or any([a & (a - 1) for a in set(aligns)]):
-        _reject_bad(elf, rows, len(names))
+        _reject_bad(elf, rows, names)
     texts = tuple([names[start : find(b"\0", start)] for start in starts])
     elf.columns = Columns(texts, *columns[1:])
     elf.name_offsets = starts
@@ -262,12 +262,14 @@ def _name_table(elf: Elf, row: tuple[int, ...]) -> bytes:
     return names
 
 
-def _reject_bad(elf: Elf, rows: list[tuple[int, ...]], names: int) -> None:
+def _reject_bad(elf: Elf, rows: list[tuple[int, ...]], names: bytes) -> None:
     """Raises for the first bad section header. NULL and NOBITS have no contents that could lie outside the file."""
     for index, row in enumerate(rows):
-        if row[0] >= names:
-            raise ModuleError("bad-string-table", section=index, name_offset=row[0], table_size=names)
+        if row[0] >= len(names):
+            raise ModuleError("bad-string-table", section=index, name_offset=row[0], table_size=len(names))
+        name = names[row[0] : names.find(b"\0", row[0])].decode("utf-8", "backslashreplace")
         if row[8] & (row[8] - 1):
-            raise ModuleError("bad-section", section=index, alignment=row[8])
+            raise ModuleError("bad-section", section=name or index, alignment=row[8])
         if row[4] + row[5] > elf.image.size and row[1] not in (SHT_NULL, SHT_NOBITS):
-            raise ModuleError("section-outside-file", section=index, offset=row[4], bytes=row[5], size=elf.image.size)
+            where = {"offset": row[4], "bytes": row[5], "size": elf.image.size}
+            raise ModuleError("section-outside-file", section=name or index, **where)

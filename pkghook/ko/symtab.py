@@ -182,7 +182,8 @@ def _find(elf: Elf) -> SymbolTable:
 def _check(table: SymbolTable, sections: int) -> None:
     strings = table.strings
     if not strings or strings[0] or strings[-1]:
-        raise ModuleError("bad-string-table", table="symbol names", bytes=len(strings))
+        edges = {"first": strings[:1].hex(), "last": strings[-1:].hex()} if strings else {}  # NUL is wanted
+        raise ModuleError("bad-string-table", table="symbol names", bytes=len(strings), **edges)
     if max(table.names) >= len(strings):
         raise ModuleError("bad-string-table", table="symbol names", name_offset=max(table.names), bytes=len(strings))
     strangers = [n for n in table.sections_used if n >= sections and n not in SPECIAL]

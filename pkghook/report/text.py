@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 MANY = 20  # findings of one id that close no gate: more of them are counted, not listed
 WOULD = {State.STRIPPED: "would strip", State.KEPT: "would keep", State.FAILED: "would fail"}
+NO_MODULES = "no modules found: nothing there is named .ko, .ko.gz, .ko.xz or .ko.zst"
 RED, YELLOW, CYAN, BOLD = "31", "33", "36", "1"
 SEVERITY_COLOUR = {Severity.ERROR: RED, Severity.WARNING: YELLOW, Severity.INFO: CYAN}
 HEADER = ("kernel", "step", "modules", "before", "after", "saved", "expected", "proof")
@@ -226,7 +227,7 @@ def _outcome(receipt: Receipt, verdict: Verdict, style: Style) -> Iterator[str]:
     totals = receipt.totals
     states = ", ".join(f"{count} {state}" for state, count in totals.states if count)
     dry = receipt.mode == "dry-run"
-    told = f"{_plural(totals.modules, 'module')}: {states}" if totals.modules else "no modules found"
+    told = f"{_plural(totals.modules, 'module')}: {states}" if totals.modules else NO_MODULES
     yield f"dry run, nothing written; {told}" if dry else told
     if totals.file_before:
         share = 100 * totals.saved / totals.file_before

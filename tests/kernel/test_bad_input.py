@@ -492,6 +492,7 @@ def test_unreadable_file_and_directory(corpus: Path, public: Path) -> None:
     closed.chmod(0)
     done = as_nobody(root)
     closed.chmod(0o755)
+    (root / HOME / "closed.ko").chmod(0o644)
     assert (done.status, done.err) == (1, "")
     for name in ("closed.ko", "closed"):
         line = f"error: {HOME}/{name}: cannot be read (error: Permission denied) [unreadable]"

@@ -14,7 +14,7 @@ from pkghook.judge.policy import Keep, Policy
 from pkghook.judge.receipt import Receipt
 from pkghook.model import Entry, State
 from pkghook.report import REPORTS, Style, printable, style_for
-from pkghook.report.text import MANY, human
+from pkghook.report.text import MANY, NO_MODULES, human
 from pkghook.settings import Settings
 from tests.unit import report_samples as samples
 
@@ -119,7 +119,7 @@ def test_dry_run_says_would() -> None:
 
 
 def test_no_modules() -> None:
-    assert text(receipt.make("strip", [])) == "no modules found\npassed\n"
+    assert text(receipt.make("strip", [])) == f"{NO_MODULES}\npassed\n"
 
 
 def test_hint_is_said_once_for_many_findings() -> None:
