@@ -371,7 +371,6 @@ def _as_expected(pair: Pair, run: RelocRun, new_run: RelocRun) -> bool:
         expected = bytearray(run.data)
         expected[run.shape.low :: 4 * entry] = run.low.translate(table)
         return expected == new_run.data
-    expected_words = run.words[:]
     if shift:
         of_word = {w: numbers[w >> shift] << shift | w & 255 for w in set(run.column)}
         column = array("I", [of_word[w] for w in run.column])
@@ -379,8 +378,9 @@ def _as_expected(pair: Pair, run: RelocRun, new_run: RelocRun) -> bool:
         column = array("I", [numbers[row] for row in run.column])
     if foreign:
         column.byteswap()
-    expected_words[word::entry] = column
-    return expected_words == new_run.words
+    expected = bytearray(run.data)
+    memoryview(expected).cast("I")[word::entry] = memoryview(column)
+    return expected == new_run.data
 
 
 def _same_targets(pair: Pair, run: RelocRun, new_run: RelocRun) -> Iterator[Fault]:
