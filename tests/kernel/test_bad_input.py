@@ -705,3 +705,19 @@ def test_changed_by_a_tool(corpus: Path, tmp_path: Path, monkeypatch: pytest.Mon
     job = inprocess.strip(root, "--chain", "objcopy")
     assert [finding.id for finding in job.entry("changed.ko").findings] == ["changed-during-run"]
     assert not any(path.is_file() for path in root.rglob("*"))
+
+
+def test_alignments_that_would_blow_the_file_up(tmp_path: Path) -> None:
+    """Each section of a byte on 64 KiB of its own: native would write 64 times what is there, and does not begin."""
+    patient = Patient(shapes.many_sections(300))
+    for index in range(1, 280):
+        patient.set_section(index, align=1 << 16)
+    data = bytes(patient)
+    root = tmp_path / "root"
+    path = inprocess.put(root, "crafted.ko", data)
+    job = inprocess.strip(root, "--chain", "native")
+    entry = job.entry("crafted.ko")
+    assert (job.status, entry.state) == (1, State.FAILED)
+    assert [(a.step, a.outcome.value) for a in entry.attempts] == [("native", "no-gain")]
+    assert entry.attempts[0].why.startswith("would grow to ")
+    assert path.read_bytes() == data
