@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
-from pkghook import atomic, pool, report
+from pkghook import atomic, report
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, MissingDependencyError, ModuleError
 from pkghook.findings import make
 from pkghook.ko import record
@@ -15,15 +15,15 @@ from pkghook.ko.facts import facts
 from pkghook.ko.file import load
 from pkghook.ko.plan import plan
 from pkghook.ko.record import Recorded
-from pkghook.report import progress, text
+from pkghook.report import text
 from pkghook.sources.tree import Tree
+from pkghook.stories.crowd import lost_module, through_workers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TextIO
 
     from pkghook.findings import Finding
-    from pkghook.pool import Lost
     from pkghook.settings import Settings
     from pkghook.sources import Found, Source, Walk
 
@@ -54,18 +54,14 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
 def _record_all(tree: Tree, walk: Walk, settings: Settings, err: TextIO) -> list[Answer]:
     """Every module through the workers, the largest first, so that no late one is waited for alone."""
     tasks = sorted(walk.modules, key=lambda found: (-found.size, found.path))
-    bar = progress.make(err, settings.quiet, verbose=settings.verbose)
-    bar.start(len(tasks), sum(found.size for found in tasks))
-    try:
-        return pool.run(
-            tasks,
-            lambda found: record_module(tree, found, settings.max_module_size),
-            settings.jobs,
-            done=lambda found, _: bar.advance(found.size),
-            lost=lambda found, why: _lost(found, why, settings, err),
-        )
-    finally:
-        bar.stop()
+    return through_workers(
+        tasks,
+        lambda found: record_module(tree, found, settings.max_module_size),
+        lambda found: found.size,
+        lambda found, why: Answer(None, lost_module(found.path, why, settings, err)),
+        settings,
+        err,
+    )
 
 
 def record_module(tree: Tree, found: Found, limit: int) -> Answer:
@@ -91,14 +87,6 @@ def _read(found: Found, source: Source, limit: int, now: int) -> Recorded:
     if record.identity(os.fstat(source.fd)) != identity:
         raise ModuleError("changed-during-run", before=source.stat.st_size, after=os.fstat(source.fd).st_size)
     return Recorded(found.path, known, record.identity(source.stat, now), file.compression, found.names)
-
-
-def _lost(found: Found, lost: Lost, settings: Settings, err: TextIO) -> Answer:
-    """The answer for a module whose worker gave none."""
-    if lost.trace and settings.debug:
-        err.write(lost.trace)
-    id = "internal-error" if lost.trace else "worker-killed"
-    return Answer(None, make(id, found.path, why=lost.why))
 
 
 def _tell(entries: Sequence[Recorded], walk: Walk, findings: Sequence[Finding], settings: Settings, err: TextIO) -> int:

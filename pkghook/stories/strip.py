@@ -6,16 +6,16 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pkghook import atomic, pool, report
+from pkghook import atomic, report
 from pkghook.chain import steps
 from pkghook.chain.tools import Tools
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, SettingError
-from pkghook.findings import make, registry
+from pkghook.findings import registry
 from pkghook.judge import policy as policies
 from pkghook.ko.plan import Drop
 from pkghook.model import Entry, Sizes, State
-from pkghook.report import progress
 from pkghook.sources.tree import Tree
+from pkghook.stories.crowd import lost_module, through_workers
 from pkghook.work import Order, strip_module
 
 if TYPE_CHECKING:
@@ -122,20 +122,16 @@ def _order(
 def _strip_all(order: Order, walk: Walk, settings: Settings, err: TextIO) -> list[Entry]:
     """Every module through the workers, the largest first, so that no late one is waited for alone."""
     tasks = sorted(walk.modules, key=lambda found: (-found.size, found.path))
-    bar = progress.make(err, settings.quiet, verbose=settings.verbose)
-    bar.start(len(tasks), sum(found.size for found in tasks))
-    try:
-        return pool.run(
-            tasks,
-            lambda found: strip_module(order, found),
-            settings.jobs,
-            done=lambda found, _: bar.advance(found.size),
-            lost=lambda found, why: _lost(found, why, settings, err),
-            in_child=order.tree.unlock_in_child,
-            meanwhile=_get_ready_to_judge,
-        )
-    finally:
-        bar.stop()
+    return through_workers(
+        tasks,
+        lambda found: strip_module(order, found),
+        lambda found: found.size,
+        lambda found, why: _lost(found, why, settings, err),
+        settings,
+        err,
+        in_child=order.tree.unlock_in_child,
+        meanwhile=_get_ready_to_judge,
+    )
 
 
 def _get_ready_to_judge() -> None:
@@ -147,10 +143,7 @@ def _get_ready_to_judge() -> None:
 
 def _lost(found: Found, lost: Lost, settings: Settings, err: TextIO) -> Entry:
     """The entry of a module whose worker could not tell what became of it; its path holds whole bytes all the same."""
-    if lost.trace and settings.debug:
-        err.write(lost.trace)
-    id = "internal-error" if lost.trace else "worker-killed"
-    finding = make(id, found.path, why=lost.why)
+    finding = lost_module(found.path, lost, settings, err)
     sizes = Sizes(found.size, found.size)
     return Entry(found.path, found.kernel, State.FAILED, names=found.names, sizes=sizes, findings=(finding,))
 

@@ -11,7 +11,7 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from pkghook import pool, report
+from pkghook import report
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, InputError, MissingDependencyError, ModuleError, UsageError
 from pkghook.findings import Finding, Severity, make
 from pkghook.ko import codec, signature, symbols
@@ -19,8 +19,9 @@ from pkghook.ko.elf import parse
 from pkghook.ko.file import load
 from pkghook.ko.plan import Drop, plan
 from pkghook.ko.prove import prove
-from pkghook.report import as_json, progress, text
+from pkghook.report import as_json, text
 from pkghook.sources.tree import Tree
+from pkghook.stories.crowd import lost_module, through_workers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from pkghook.ko.elf import Elf
     from pkghook.ko.file import ModuleFile
-    from pkghook.pool import Lost
     from pkghook.settings import Settings
     from pkghook.sources import Found, Walk
 
@@ -237,18 +237,14 @@ def _judge_all(
 ) -> list[Answer]:
     """Every pair through the workers, the largest first, so that no late one is waited for alone."""
     tasks = sorted(pairs, key=lambda twins: (-twins.before.size - twins.after.size, twins.name))
-    bar = progress.make(err, settings.quiet, verbose=settings.verbose)
-    bar.start(len(tasks), sum(twins.before.size for twins in tasks))
-    try:
-        return pool.run(
-            tasks,
-            lambda twins: judge_twins(trees, twins, drop, settings.max_module_size),
-            settings.jobs,
-            done=lambda twins, _: bar.advance(twins.before.size),
-            lost=lambda twins, why: _lost(twins, why, settings, err),
-        )
-    finally:
-        bar.stop()
+    return through_workers(
+        tasks,
+        lambda twins: judge_twins(trees, twins, drop, settings.max_module_size),
+        lambda twins: twins.before.size,
+        lambda twins, why: Answer(same=False, findings=(lost_module(twins.after.path, why, settings, err),)),
+        settings,
+        err,
+    )
 
 
 def judge_twins(trees: tuple[Tree, Tree], twins: Twins, drop: Drop, limit: int) -> Answer:
@@ -263,14 +259,6 @@ def judge_twins(trees: tuple[Tree, Tree], twins: Twins, drop: Drop, limit: int) 
             stack.callback(os.close, fd)
             files.append((fd, found.path))
         return judge(files, drop, limit)
-
-
-def _lost(twins: Twins, lost: Lost, settings: Settings, err: TextIO) -> Answer:
-    """The answer about a pair whose worker gave none."""
-    if lost.trace and settings.debug:
-        err.write(lost.trace)
-    id = "internal-error" if lost.trace else "worker-killed"
-    return Answer(same=False, findings=(make(id, twins.after.path, why=lost.why),))
 
 
 # --- the report ------------------------------------------------------------------------------------------------------
