@@ -101,3 +101,59 @@ class Entry(NamedTuple):
     dropped_labels: int = 0
     attempts: tuple[Attempt, ...] = ()
     findings: tuple[Finding, ...] = ()
+
+
+class Interface(NamedTuple):
+    """What users of a module rely on, from `.modinfo`, the export and the import tables; all sorted, each once.
+
+    include/linux/moduleparam.h and include/linux/module.h name the keys, scripts/mod/modpost.c the tables.
+    """
+
+    name: str
+    vermagic: str = ""
+    license: tuple[str, ...] = ()
+    parameters: tuple[tuple[str, str], ...] = ()  # name, type as in `parmtype` ("" where none is given)
+    aliases: tuple[str, ...] = ()
+    depends: tuple[str, ...] = ()
+    exports: tuple[tuple[str, str], ...] = ()  # symbol, CRC as 8 hexadecimal digits ("" where there is none)
+    imports: tuple[tuple[str, str], ...] = ()  # symbol, CRC from `__versions` or `__version_ext_*`
+
+
+class Looked(NamedTuple):
+    """What a look at one module file showed (one inode; further hard-linked names in `names`); nothing was changed."""
+
+    path: str
+    kernel: str  # the directory below lib/modules, "" if there is none
+    names: tuple[str, ...] = ()
+    source: str = ""  # the package or directory it was seen in, as the user named it; "" where there is one only
+    owner: str = ""  # who installed it: `dpkg:NAME`, `rpm:NAME`, `dkms:NAME/VERSION`, `akmods:NAME`; "" for nobody
+    file_size: int = 0  # as it lies on disk or in the package
+    image_size: int = 0  # the ELF file inside, decompressed and without signature
+    expected: int = 0  # what `native` would make of the image; image_size if nothing has to go
+    label_bytes: int = 0  # what dropping local labels would free besides
+    unstripped: bool = False
+    kept: str = ""  # why it is left as it is on purpose ("debug tree", a keep entry's reason)
+    compression: str = "none"
+    signature: str = ""  # "" or "present"
+    livepatch: bool = False
+    machine: str = ""
+    build_id: str = ""
+    btf: bool = False  # whether there is a .BTF section
+    sha256: str = ""  # of the file; only where something asks for it
+    interface: Interface | None = None  # only where something asks for it
+    findings: tuple[Finding, ...] = ()
+
+
+class PackageFacts(NamedTuple):
+    """What a package says of itself, and what was counted in it; sizes in bytes."""
+
+    path: str  # as the user named it
+    form: str  # `rpm`, `deb`, `tree` or `module`
+    name: str = ""
+    version: str = ""  # with release or revision
+    arch: str = ""
+    payload: str = ""  # how the payload is compressed: gzip, xz, zstd, bzip2, lzma, none
+    file_size: int = 0  # the package file as it lies on disk
+    installed_size: int | None = None  # as its header declares it (Debian: KiB times 1024), None if it does not
+    counted_size: int = 0  # the same sum made from what the payload gave, by the format's own way of counting
+    members: int = 0  # files, directories and links in it
