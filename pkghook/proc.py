@@ -11,6 +11,7 @@ nothing is left running.  At the time limit the program is found by its number a
 
 from __future__ import annotations
 
+import io
 import os
 import select
 import signal
@@ -21,11 +22,13 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from subprocess import Popen
+    from typing import Any
 
 KEPT = 64 << 10  # bytes kept of stdout and of stderr, each
 NO_BOUND = 1 << 62
 CHUNK = 64 << 10  # bytes read at a time: what a pipe holds
 TICK = 0.1  # seconds between looks at a program that prints nothing
+PIPE = 1 << 20  # bytes that the pipe of a `stream` holds, where the system allows it
 GRACE = 1.0  # seconds for the last output of a program that has ended, and for the end of one that was killed
 
 
@@ -103,11 +106,130 @@ def run(
             pass_fds=pass_fds,
         )
     except OSError as error:
-        return Ended(None, None, timed_out=False, stdout=b"", stderr=b"", error=error.strerror or str(error))
+        return _not_started(error)
     try:
         return _collect(child, deadline, NO_BOUND if keep_stdout else KEPT)
     finally:  # also when a signal handler of ours raises
         _release(child)
+
+
+def stream(
+    argv: Sequence[str], *, stall: float, stdin: int | None = None, pass_fds: Sequence[int] = ()
+) -> Stream | Ended:
+    """Start `argv` and give what it prints on stdout as it comes; `Ended` for a program that cannot be started.
+
+    `stdin` is a file handle for the program's stdin (by default there is nothing on it), read from where it
+    stands.  The program is killed when it prints nothing for `stall` seconds while it is read from.
+    """
+    import subprocess
+
+    try:
+        child = subprocess.Popen(  # noqa: S603 a list of words, never a shell
+            argv,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+            env=environment(),
+            pass_fds=pass_fds,
+        )
+    except OSError as error:
+        return _not_started(error)
+    return Stream(child, stall)
+
+
+class Stream(io.RawIOBase):
+    """What a running program prints on stdout; made by `stream`.
+
+    Whoever reads to the end asks `ended()` how the program fared: to a reader a program that dies half way, or
+    is killed because it prints nothing, looks like one that has done its work.  `close()` kills one that still runs.
+    """
+
+    def __init__(self, child: Popen[bytes], stall: float) -> None:
+        self._child = child
+        self._stall = stall
+        self._stderr = _Output(KEPT)
+        self._timed_out = False
+        self._open = [pipe.fileno() for pipe in (child.stdout, child.stderr) if pipe]
+        self._out, self._err = self._open
+        self._waiting = select.poll()
+        for fd in self._open:
+            self._waiting.register(fd, select.POLLIN)
+        _widen(self._out)
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 typeshed's Buffer has no name at run time before 3.12
+        """Bytes of stdout put into `buffer`; 0 at the end, and when the program was killed at the time limit."""
+        deadline = time.monotonic() + self._stall
+        while self._out in self._open and not self._timed_out:
+            if self._look(deadline - time.monotonic()):
+                if got := os.readv(self._out, [buffer]):
+                    return got
+                self._forget(self._out)
+            elif time.monotonic() >= deadline:
+                self._timed_out = True
+                _kill_tree(self._child.pid)
+        return 0
+
+    def ended(self) -> Ended:
+        """How the program ended, once stdout has been read to its end; if it does not end, it counts as timed out."""
+        deadline = time.monotonic() + self._stall
+        while self._err in self._open and self._child.poll() is None and time.monotonic() < deadline:
+            self._look(TICK)
+        code = _wait(self._child, deadline - time.monotonic())
+        for _ in range(1 + PIPE // CHUNK):  # what is left in the pipe, should others still write into it
+            if self._err in self._open:
+                self._look(0)
+        return _how(None if self._timed_out else code, b"", bytes(self._stderr.kept))
+
+    def close(self) -> None:
+        """Kill the program if it still runs, and reap it."""
+        if not self.closed:
+            _release(self._child)
+        super().close()
+
+    def _look(self, seconds: float) -> bool:
+        """Whether stdout has something to read, or its end, within `seconds`; what stderr has is taken."""
+        ready = [fd for fd, _ in self._waiting.poll(max(seconds, 0) * 1000)]
+        if self._err in ready:
+            chunk = os.read(self._err, CHUNK)
+            self._stderr.take(chunk)
+            if not chunk:
+                self._forget(self._err)
+        return self._out in ready
+
+    def _forget(self, fd: int) -> None:
+        self._waiting.unregister(fd)
+        self._open.remove(fd)
+
+
+def _widen(fd: int) -> None:
+    """Fewer turns with a wider pipe. Not everybody may have one: pipe(7), pipe-user-pages-soft."""
+    import fcntl
+
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE)
+    except OSError:
+        return
+
+
+def _not_started(error: OSError) -> Ended:
+    return Ended(None, None, timed_out=False, stdout=b"", stderr=b"", error=error.strerror or str(error))
+
+
+def _how(code: int | None, stdout: bytes, stderr: bytes, *, lingering: bool = False) -> Ended:
+    """`code` as subprocess has it: negative for a signal, None for a program that did not end in time."""
+    return Ended(
+        status=code if code is not None and code >= 0 else None,
+        signal=-code if code is not None and code < 0 else None,
+        timed_out=code is None,
+        stdout=stdout,
+        stderr=stderr,
+        lingering=lingering,
+    )
 
 
 def _collect(child: Popen[bytes], deadline: float, bound: int) -> Ended:
@@ -115,14 +237,7 @@ def _collect(child: Popen[bytes], deadline: float, bound: int) -> Ended:
     pipes = {pipe.fileno(): output for pipe, output in ((child.stdout, out), (child.stderr, err)) if pipe}
     lingering = not _read_all(child, pipes, deadline) and child.poll() is not None
     code = _wait(child, deadline - time.monotonic())
-    return Ended(
-        status=code if code is not None and code >= 0 else None,
-        signal=-code if code is not None and code < 0 else None,
-        timed_out=code is None,
-        stdout=bytes(out.kept),
-        stderr=bytes(err.kept),
-        lingering=lingering,
-    )
+    return _how(code, bytes(out.kept), bytes(err.kept), lingering=lingering)
 
 
 class _Output:
