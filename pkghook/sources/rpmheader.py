@@ -29,6 +29,7 @@ _ENTRY = struct.Struct(">IIiI")  # tag, type, offset, count
 _ENTRIES = 0xFFFF  # HEADER_TAGS_MAX
 _DATA = 64 << 20  # bytes; rpm's HEADER_DATA_MAX is four times as much, the largest kernel's header has some 10 MB
 _WIDTHS = {2: 1, 3: 2, 4: 4, 5: 8, 7: 1}  # bytes of a value; strings (6, 8, 9) have none
+_MASKS = {2: 0xFF, 3: 0xFFFF, 4: 0xFFFFFFFF}
 _INT64, _STRING, _BIN, _ARRAY, _I18N = 5, 6, 7, 8, 9
 
 # Tags of the main header that are read, and the types that rpm gives them
@@ -170,6 +171,8 @@ class _Tags:
             return struct.unpack_from(f">{count}Q", self._blob.data, offset)
         value = self._read[self._names.get(tag, tag)]
         values = tuple(value) if isinstance(value, list | tuple) else (value,)
+        if type in _MASKS:  # rpmfile 2.0 takes them for signed
+            values = tuple(number & _MASKS[type] for number in values)
         if type != _BIN and len(values) != count:
             raise damaged(self._path, f"tag {tag} of its header has {len(values)} of {count} values")
         return values
