@@ -114,13 +114,10 @@ class Deb:
         return _SUFFIXES[suffix]
 
     def _open(self) -> payload.Payload:
-        program = proc.which("dpkg-deb")
-        if program:
+        if program := proc.which("dpkg-deb"):
             argv = (program, "--fsys-tarfile", f"/proc/self/fd/{self._fd}")
-            stream = payload.by_program(argv, self._path, pass_fds=(self._fd,))
-            if stream.begins():
+            if stream := payload.by_program(argv, self._part, pass_fds=(self._fd,)):
                 return stream
-            stream.close()
         return payload.open_part(self._part, self._kind)
 
     # --- one member
@@ -159,7 +156,7 @@ _STEMS = ("control.tar", "data.tar")
 def _control_files(part: payload.Part, kind: str) -> dict[str, bytes]:
     """The two files of the control data that are wanted."""
     files: dict[str, bytes] = {}
-    stream = payload.open_part(part, kind, inside=True)
+    stream = payload.inside(part, kind)
     try:
         while (entry := tar.read(stream, part.path)) is not None:
             if stream.offset + entry.size > _CONTROL_MAX:

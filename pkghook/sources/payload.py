@@ -85,7 +85,7 @@ class Payload:
         self.skip(-self.offset % unit)
 
     def begins(self) -> bool:
-        """Whether there is at least one byte; nothing is taken."""
+        """Whether there is a byte at all; it is not taken."""
         return bool(self._stream.peek(1))
 
     def finish(self) -> int:
@@ -127,29 +127,38 @@ def sniff(part: Part) -> str:
     return next((kind for kind, row in KINDS.items() if row.magic and head.startswith(row.magic)), "none")
 
 
-def open_part(part: Part, kind: str, *, inside: bool = False) -> Payload:
-    """The decompressed bytes of `part`; where it goes to the end of its file, by the kind's program if there is one.
+def open_part(part: Part, kind: str) -> Payload:
+    """The decompressed bytes of `part`; where it goes to the end of its file, by the kind's program if that can do it.
 
-    `inside` asks for no program.  Raises MissingDependencyError where neither program nor library is there.
+    Raises InputError, and MissingDependencyError where neither program nor library is there.
     """
+    argv = KINDS[kind].argv
+    program = proc.which(argv[0]) if argv else ""
+    if not program or part.start + part.size != os.fstat(part.fd).st_size:
+        return inside(part, kind)
+    os.lseek(part.fd, part.start, os.SEEK_SET)  # the program moves on from there; nobody else asks for the place
+    return by_program((program, *argv[1:]), part, stdin=part.fd) or inside(part, kind)
+
+
+def inside(part: Part, kind: str) -> Payload:
+    """The decompressed bytes of `part` without the help of a program. Raises as open_part does."""
     from pkghook.sources import inflate
 
-    argv = KINDS[kind].argv
-    to_the_end = part.start + part.size == os.fstat(part.fd).st_size
-    if not inside and argv and to_the_end and (program := proc.which(argv[0])):
-        os.lseek(part.fd, part.start, os.SEEK_SET)  # the program moves on from there; nobody else asks for the place
-        return by_program((program, *argv[1:]), part.path, stdin=part.fd)
     return Payload(inflate.open_raw(part, kind), part.path, lambda: "")
 
 
 def by_program(
-    argv: tuple[str, ...], path: str, *, stdin: int | None = None, pass_fds: tuple[int, ...] = ()
-) -> Payload:
-    """What a program prints."""
+    argv: tuple[str, ...], part: Part, *, stdin: int | None = None, pass_fds: tuple[int, ...] = ()
+) -> Payload | None:
+    """What a program prints; None for one that prints nothing: it is too old, or another of that name."""
     stream = proc.stream(argv, stall=STALL, stdin=stdin, pass_fds=pass_fds)
     if isinstance(stream, proc.Ended):
-        raise InputError(f"{path}: {argv[0]} cannot be started: {stream.error}")
-    return Payload(stream, path, lambda: _how_it_failed(argv[0], stream.ended()))
+        return None
+    payload = Payload(stream, part.path, lambda: _how_it_failed(argv[0], stream.ended()))
+    if payload.begins():
+        return payload
+    payload.close()
+    return None
 
 
 def _how_it_failed(program: str, ended: proc.Ended) -> str:

@@ -268,3 +268,89 @@ def test_which_never_looks_into_the_current_directory(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", ":.:")
     assert proc.which("tool") == ""
+
+
+# --- a stream --------------------------------------------------------------------------------------------------------
+
+
+def streamed(script: str, stall: float = 20.0, *, stdin: int | None = None) -> proc.Stream:
+    """A running shell script."""
+    stream = proc.stream(["/bin/sh", "-c", script], stall=stall, stdin=stdin)
+    assert isinstance(stream, proc.Stream)
+    return stream
+
+
+def test_a_stream_is_read_while_the_program_runs() -> None:
+    with streamed("echo one; sleep 0.3; echo two; echo oops >&2; exit 3") as stream:
+        assert stream.read(100) == b"one\n"
+        assert stream.readall() == b"two\n"
+        assert stream.ended() == proc.Ended(3, None, timed_out=False, stdout=b"", stderr=b"oops\n")
+
+
+def test_a_stream_of_more_than_a_pipe_holds() -> None:
+    with streamed("head -c 5000000 /dev/zero; kill -SEGV $$") as stream:
+        assert stream.readall() == bytes(5_000_000)
+        assert stream.ended().signal == signal.SIGSEGV
+
+
+def test_a_stream_with_a_flood_on_stderr() -> None:
+    flood = "head -c 3000000 /dev/zero | tr '\\0' x >&2"
+    with streamed(f"{flood}; echo out; {flood}") as stream:
+        assert stream.readall() == b"out\n"
+        ended = stream.ended()
+    assert (ended.status, ended.stderr) == (0, b"x" * proc.KEPT)
+
+
+def test_a_stream_begins_where_the_file_stands(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"before, behind")
+    with path.open("rb", buffering=0) as file:
+        file.seek(8)
+        with streamed("cat", stdin=file.fileno()) as stream:
+            assert stream.readall() == b"behind"
+
+
+@pytest.mark.parametrize("noise", ["", "yes >&2 & "])
+def test_a_stream_that_stalls(pidfile: Path, noise: str) -> None:
+    start = time.monotonic()
+    with streamed(f"echo $$ >> {pidfile}; {noise}echo begun; sleep 600 & echo $! >> {pidfile}; wait", 0.5) as stream:
+        assert stream.read(100) == b"begun\n"
+        assert stream.read(100) == b""
+        assert stream.ended().timed_out
+    assert time.monotonic() - start < 5
+    assert all(gone(int(word)) for word in pidfile.read_text("ascii").split())
+
+
+def test_a_slow_reader_is_no_stall() -> None:
+    with streamed("yes | head -c 3000000", 0.3) as stream:
+        assert len(stream.read(1000) or b"") == 1000
+        time.sleep(0.6)
+        assert len(stream.readall()) == 2_999_000
+        assert stream.ended().clean
+
+
+def test_a_stream_left_early_is_ended(pidfile: Path) -> None:
+    with streamed(f"echo $$ > {pidfile}; exec yes") as stream:
+        assert stream.read(2) == b"y\n"
+    assert stream.closed
+    assert gone(int(pidfile.read_text("ascii")))
+
+
+def test_a_stream_that_closes_its_output_and_stays() -> None:
+    with streamed("echo out; exec >&- 2>&-; sleep 600", 0.5) as stream:
+        assert stream.readall() == b"out\n"
+        assert stream.ended().timed_out
+
+
+def test_a_stream_that_cannot_be_started() -> None:
+    assert proc.stream(["/no/such/program"], stall=1) == proc.Ended(
+        None, None, timed_out=False, stdout=b"", stderr=b"", error="No such file or directory"
+    )
+
+
+def test_no_handle_leaks_from_streams() -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for script in ("exit 0", "yes", "kill -KILL $$"):
+        with streamed(script) as stream:
+            stream.read(1)
+    assert len(os.listdir("/proc/self/fd")) == before
