@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["file", "dir", "symlink", "link", "other"]
 
-PIECE = 16 << 20  # bytes asked for at once: a size that lies makes us allocate no more than this
+PIECE = 256 << 20  # bytes asked for at once; memory that a lying size asks for in vain is never touched
 
 
 class Member(NamedTuple):
@@ -39,6 +39,7 @@ class Reader:
     def __init__(self, payload: Payload, size: int, digest: _Hash | None = None) -> None:
         self._payload = payload
         self._digest = digest
+        self.algorithm = digest.name if digest else ""  # of `digest`, as hashlib calls it; "" where it makes none
         self.left = size  # bytes that have not been read
 
     def read(self, size: int = -1) -> bytes:
@@ -59,5 +60,5 @@ class Reader:
         return whole.getvalue()
 
     def digest(self) -> str:
-        """The hexadecimal digest of the whole member; "" unless all of it has been read."""
+        """The hexadecimal digest of the whole member by `algorithm`; "" unless all of it has been read."""
         return self._digest.hexdigest() if self._digest and not self.left else ""
