@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAGIC = b"\xed\xab\xee\xdb"
-FILES = 1 << 20  # files in one package at most
+FILES = 1 << 18  # in one package at most, so that a header that lies costs 100 MiB and no more
 GHOST = 1 << 6  # RPMFILE_GHOST: belongs to the package, is not in the payload
 
 _LEAD = 96
