@@ -249,24 +249,21 @@ KINDS: tuple[Damage, ...] = (
 
 def one(data: bytes, random: Random) -> tuple[bytes, str]:
     """The file with just one damage, and what it is; kinds that find nothing to damage are passed over."""
-    while True:
+    while data:
         patient = Patient(data)
         try:
             told = random.choice(KINDS)(patient, random)
-        except (ValueError, LookupError, StopIteration):
-            continue
+        except (ValueError, LookupError, StopIteration, ArithmeticError, struct.error):
+            continue  # no group, say; or an earlier damage left nothing to be found
         if bytes(patient) != data:
             return bytes(patient), told
+    return data, "nothing left"
 
 
 def mutant(data: bytes, random: Random) -> tuple[bytes, str]:
-    """The file with one damage, or a few, and what they are."""
-    patient = Patient(data)
+    """The file with one damage, or two, and what they are."""
     told = []
     for _ in range(random.choice([1, 1, 1, 1, 2])):
-        try:
-            told.append(random.choice(KINDS)(patient, random))
-        except (ValueError, LookupError, StopIteration, ArithmeticError, struct.error):
-            told.append("no more")  # the first damage left nothing to be found
-        patient.__dict__.pop("names", None)
-    return bytes(patient), ", ".join(told)
+        data, what = one(data, random)
+        told.append(what)
+    return data, ", ".join(told)

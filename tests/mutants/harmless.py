@@ -70,7 +70,7 @@ class Module:
         # How it will be put together:
         self.table_first = False  # the section headers before the contents
         self.padding: Callable[[], int] = lambda: 0  # further room before a section, in units of its alignment
-        self.shuffle: Callable[[list[bytes]], None] = lambda names: None  # the order of names in string tables
+        self.shuffle: Callable[[list[bytes]], None] = list.sort  # the order of names in string tables
 
     def _part(self, index: int) -> Part:
         patient = self.patient
