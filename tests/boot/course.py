@@ -38,6 +38,7 @@ class Wanted(NamedTuple):
     packed: str = ""  # how to load compressed modules as they are: a verb of init.sh; "" decompresses them before
     append: str = ""  # more for the kernel's command line
     one_boot: bool = False  # leave those alone which need a module that refused
+    patience: float = 180.0  # seconds without a module that is done, after which the guest has hung
 
 
 EVERYTHING = Wanted()
@@ -51,7 +52,7 @@ def load(machine: Machine, kernel: Path, tree: Path, wanted: Wanted = EVERYTHING
         order = staged.order(names)
         for name in staged.path.keys() - order:
             staged.file(name).unlink()
-        guest = Guest(machine, kernel, Path(work), append=wanted.append)
+        guest = Guest(machine, kernel, Path(work), append=wanted.append, patience=wanted.patience)
         guest.pack(staged.top)
         try:
             return Course(guest, staged, order, wanted).run()

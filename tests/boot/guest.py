@@ -25,7 +25,6 @@ KERNEL_LINE = (
     "nowatchdog mitigations=off nokaslr random.trust_cpu=on apparmor=0"
 )
 COMPRESSED = 4  # MODULE_INIT_COMPRESSED_FILE, include/uapi/linux/module.h
-PATIENCE = 180.0  # seconds without a finished module before the guest counts as hung
 MARK = re.compile(r"@@(\w+) ?(\S*) ?(\d*)")
 CLOCK = re.compile(r"^\[ *[0-9.]+\] ")
 
@@ -61,9 +60,11 @@ class Boot(NamedTuple):
 class Guest:
     """One kernel and the modules it may load; booted as often as needed."""
 
-    def __init__(self, machine: Machine, kernel: Path, work: Path, *, append: str = "") -> None:
-        """`work` is scratch space; the consoles go into `work`/console.log."""
-        self.machine, self.kernel, self.work, self.append = machine, kernel, work, append
+    def __init__(
+        self, machine: Machine, kernel: Path, work: Path, *, append: str = "", patience: float = 180.0
+    ) -> None:
+        """`work` is scratch space, for the consoles too; after `patience` seconds without a marker it has hung."""
+        self.machine, self.kernel, self.work, self.append, self.patience = machine, kernel, work, append, patience
         self.boots = 0
         self.base = work / "base.cpio"
         self.log: IO[str] = (work / "console.log").open("w")
@@ -96,7 +97,7 @@ class Guest:
             self._argv(initrd, dumped), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as qemu:
             try:
-                console = Console(qemu, self.log)
+                console = Console(qemu, self.log, self.patience)
                 console.follow()
             finally:
                 qemu.kill()
@@ -165,9 +166,9 @@ def _cpio(top: Path, to: Path) -> None:
 class Console:
     """The guest's console: results as they come."""
 
-    def __init__(self, qemu: subprocess.Popen[bytes], log: IO[str]) -> None:
+    def __init__(self, qemu: subprocess.Popen[bytes], log: IO[str], patience: float) -> None:
         """Follows `qemu`, writing all it says to `log`."""
-        self.qemu, self.log = qemu, log
+        self.qemu, self.log, self.patience = qemu, log, patience
         self.results: dict[str, Result] = {}
         self.current, self.lines = "-boot-", [""]
         self.dumped = self.ended = self.hung = False
@@ -181,7 +182,7 @@ class Console:
         with selectors.DefaultSelector() as select:
             select.register(pipe, selectors.EVENT_READ)
             while not self.ended:
-                if time.monotonic() - event > PATIENCE:
+                if time.monotonic() - event > self.patience:
                     self.hung = True
                     return
                 data = pipe.read() if select.select(1) else None

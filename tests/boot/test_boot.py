@@ -152,6 +152,20 @@ def test_every_module_by_each_step(corpus: Path, scratch: Path, step: str, tell:
 
 
 @pytest.mark.full
+def test_what_hangs_is_put_apart(corpus: Path, tmp_path: Path, tell: Tell) -> None:
+    tree = modules_dir(jobs.kernel_tree(corpus, KERNEL, "shipped"))
+    copy = tmp_path / tree.name
+    shutil.copytree(tree, copy)
+    path = next(copy.rglob(f"{broken.HANG.name}.ko"))
+    path.write_bytes(broken.HANG.how(unsigned(path.read_bytes())))
+    names = (broken.HANG.name, "mac_croatian", "ext4")
+    run = load(AMD64, kernel(corpus), copy, Wanted(names, one_boot=True, patience=30))
+    tell(figures("one that hangs", run))
+    assert [name for name, result in run.results.items() if result.kind is not Kind.OK] == [broken.HANG.name]
+    assert run.results[broken.HANG.name][:2] == (Kind.CRASH, "HANG")
+
+
+@pytest.mark.full
 def test_symbols_safe(corpus: Path, scratch: Path, tell: Tell) -> None:
     reference = shipped(corpus, 0)
     root = planted(corpus, scratch)
@@ -251,9 +265,7 @@ def needs_of(root: Path, path: Path) -> list[str]:
 
 @pytest.mark.full
 @pytest.mark.parametrize(("suffix", "by"), [(".zst", "kmod"), (".gz", "busybox"), (".xz", "kmod")])
-def test_others_decompress_what_pkghook_wrote(
-    corpus: Path, tmp_path: Path, suffix: str, by: str, request: pytest.FixtureRequest
-) -> None:
+def test_others_decompress_what_pkghook_wrote(corpus: Path, tmp_path: Path, suffix: str, by: str, tell: Tell) -> None:
     """In user space; Debian has no kernel that decompresses gzip or zstd modules itself, so that is not shown."""
     reference = shipped(corpus, NUMBER)
     root = planted(corpus, tmp_path, Counter(list(reference.results)[:NUMBER]))
