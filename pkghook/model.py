@@ -143,6 +143,11 @@ class Looked(NamedTuple):
     interface: Interface | None = None  # only where something asks for it
     findings: tuple[Finding, ...] = ()
 
+    @property
+    def saving(self) -> int:
+        """Bytes of the image that stripping would free."""
+        return self.image_size - self.expected
+
 
 class PackageFacts(NamedTuple):
     """What a package says of itself, and what was counted in it; sizes in bytes."""

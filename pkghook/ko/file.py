@@ -108,8 +108,20 @@ def load(fd: int, name: str, *, limit: int) -> ModuleFile:
     how = _compression(head, name)
     if how is Compression.NONE:
         return _unsign(raw, head, how, size)
-    data = codec.decompress(raw.read(0, size), how, limit)
-    return _unsign(BytesImage(data), data[: codec.MAGIC_SIZE], how, size)
+    return _unfolded(raw.read(0, size), how, limit)
+
+
+def unwrap(data: bytes, name: str, *, limit: int) -> ModuleFile:
+    """As `load`, for a file whose contents are in memory."""
+    if not data:
+        raise ModuleError("empty-file")
+    how = _compression(data[: codec.MAGIC_SIZE], name)
+    return _unfolded(data, how, limit)
+
+
+def _unfolded(data: bytes, how: Compression, limit: int) -> ModuleFile:
+    image = codec.decompress(data, how, limit)
+    return _unsign(BytesImage(image), image[: codec.MAGIC_SIZE], how, len(data))
 
 
 def _size(fd: int, limit: int) -> int:
