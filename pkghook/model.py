@@ -103,6 +103,31 @@ class Entry(NamedTuple):
     findings: tuple[Finding, ...] = ()
 
 
+class SectionRow(NamedTuple):
+    """One section header as a reader of ELF files saw it; numbers as they stand in the file."""
+
+    name: str  # what is no UTF-8 in it is replaced by U+FFFD
+    type: int
+    flags: int
+    addr: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    align: int
+    entsize: int
+
+
+class SectionTable(NamedTuple):
+    """All that decides whether a module is stripped, and how far, whichever reader of ELF files says it."""
+
+    bits: int  # 32 or 64
+    order: str  # "<" or ">"
+    type: int
+    machine: int
+    rows: tuple[SectionRow, ...]
+
+
 class Interface(NamedTuple):
     """What users of a module rely on, from `.modinfo`, the export and the import tables; all sorted, each once.
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import MissingDependencyError, ModuleError
 from pkghook.findings import make
-from pkghook.ko import debugset, machines
+from pkghook.ko import debugset, machines, second
 from pkghook.ko.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_RELA_LIVEPATCH, SHT_NOBITS, SHT_SYMTAB, parse
 from pkghook.ko.file import load, unwrap
 from pkghook.ko.measure import build_id
@@ -37,6 +37,7 @@ class Ask(NamedTuple):
     """How deep a look goes."""
 
     tables: bool = True  # read symbol table and relocations of stripped modules too; labels are counted only so
+    second: bool = False  # have the section table read by pyelftools as well
     limit: int = 4 << 30  # bytes of a module, decompressed
 
 
@@ -92,6 +93,8 @@ def _stages(file: ModuleFile, blank: Looked, ask: Ask) -> Iterator[Looked]:
     lost = tuple(make(id, blank.path, **evidence) for id, evidence in what_is_lost(elf))
     seen = _with(seen, *lost)
     yield _with(seen, _unstripped(seen, elf)) if unstripped else seen
+    if ask.second:
+        second.check(elf)
     if not lost and (unstripped or ask.tables):
         seen = _measured(seen, elf, labels=ask.tables)
         yield _with(seen, _unstripped(seen, elf, seen.saving)) if unstripped else seen
