@@ -165,6 +165,8 @@ class Looked(NamedTuple):
     build_id: str = ""
     btf: bool = False  # whether there is a .BTF section
     sha256: str = ""  # of the file; only where something asks for it
+    image_sha256: str = ""  # of the image, where that is not the whole file; only where something asks for it
+    proof: Proof = Proof.NONE  # `recorded` if a record proves the module
     interface: Interface | None = None  # only where something asks for it
     findings: tuple[Finding, ...] = ()
 

@@ -8,23 +8,29 @@ native step writes, so an unstripped module has its tables read at either depth.
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import MissingDependencyError, ModuleError
 from pkghook.findings import make
 from pkghook.ko import debugset, machines, second
+from pkghook.ko.compare import judge_recorded
 from pkghook.ko.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_RELA_LIVEPATCH, SHT_NOBITS, SHT_SYMTAB, parse
-from pkghook.ko.file import load, unwrap
+from pkghook.ko.facts import STREAM, facts
+from pkghook.ko.file import BytesImage, FdImage, load, unwrap
 from pkghook.ko.measure import build_id
 from pkghook.ko.plan import Drop, plan
 from pkghook.ko.symtab import symbol_table
+from pkghook.model import Compression
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from pkghook.findings import Finding
     from pkghook.ko.elf import Elf
-    from pkghook.ko.file import ModuleFile
+    from pkghook.ko.facts import Facts
+    from pkghook.ko.file import Image, ModuleFile
+    from pkghook.ko.record import Record
     from pkghook.model import Looked
 
 NAMED = 4  # sections of an unstripped module that its finding names
@@ -38,6 +44,8 @@ class Ask(NamedTuple):
 
     tables: bool = True  # read symbol table and relocations of stripped modules too; labels are counted only so
     second: bool = False  # have the section table read by pyelftools as well
+    digests: bool = False  # SHA-256 of the file, and of the image inside
+    record: Record | None = None  # prove that it is the module that was recorded
     limit: int = 4 << 30  # bytes of a module, decompressed
 
 
@@ -46,18 +54,21 @@ def look_at_fd(fd: int, name: str, blank: Looked, ask: Ask) -> Looked:
 
     What is wrong with it is among the findings, never raised; what was seen before the damage stands.
     """
-    return _look(lambda: load(fd, name, limit=ask.limit), blank, ask)
+    return _look(lambda: load(fd, name, limit=ask.limit), lambda size: _digest(FdImage(fd, size)), blank, ask)
 
 
 def look_at_bytes(data: bytes, name: str, blank: Looked, ask: Ask) -> Looked:
     """The module file whose contents are `data`, as a package gives them; else as `look_at_fd`."""
-    return _look(lambda: unwrap(data, name, limit=ask.limit), blank, ask)
+    return _look(lambda: unwrap(data, name, limit=ask.limit), lambda _: _digest(BytesImage(data)), blank, ask)
 
 
-def _look(opened: Callable[[], ModuleFile], blank: Looked, ask: Ask) -> Looked:
+def _look(opened: Callable[[], ModuleFile], digest: Callable[[int], str], blank: Looked, ask: Ask) -> Looked:
     seen = blank
     try:
-        for more in _stages(opened(), blank, ask):
+        file = opened()
+        if ask.digests:
+            seen = seen._replace(sha256=digest(file.file_size))
+        for more in _stages(file, seen, ask):
             seen = more
     except ModuleError as error:
         return _with(seen, error.finding(blank.path))
@@ -72,43 +83,62 @@ def _with(seen: Looked, *findings: Finding) -> Looked:
 
 def _stages(file: ModuleFile, blank: Looked, ask: Ask) -> Iterator[Looked]:
     """What is known of the module, more each time; ends with ModuleError where it cannot be read any further."""
-    size = file.image.size
+    size, whole = file.image.size, file.compression is Compression.NONE and not file.signature
     seen = blank._replace(
         file_size=file.file_size,
         image_size=size,
         expected=size,
         compression=file.compression.value,
         signature="present" if file.signature else "",
+        image_sha256=_digest(file.image) if ask.digests and not whole else "",
     )
     yield seen
     elf = parse(file.image)
-    unstripped = debugset.is_unstripped(elf)
+    seen = _headers(seen, elf)
+    yield _with(seen, _unstripped(seen, elf)) if seen.unstripped else seen
+    if ask.second:
+        second.check(elf)
+    if not seen.findings and (seen.unstripped or ask.tables or ask.record):
+        yield _tables(seen, elf, file, ask)
+
+
+def _headers(seen: Looked, elf: Elf) -> Looked:
+    """What the section headers tell, and what they show to be missing."""
     seen = seen._replace(
-        unstripped=unstripped,
+        unstripped=debugset.is_unstripped(elf),
         machine=machines.name(elf.machine),
         btf=b".BTF" in elf.columns.name,
         livepatch=_says_livepatch(elf),
         build_id=build_id(elf),
     )
-    lost = tuple(make(id, blank.path, **evidence) for id, evidence in what_is_lost(elf))
-    seen = _with(seen, *lost)
-    yield _with(seen, _unstripped(seen, elf)) if unstripped else seen
-    if ask.second:
-        second.check(elf)
-    if not lost and (unstripped or ask.tables):
-        seen = _measured(seen, elf, labels=ask.tables)
-        yield _with(seen, _unstripped(seen, elf, seen.saving)) if unstripped else seen
+    return _with(seen, *(make(id, seen.path, **evidence) for id, evidence in what_is_lost(elf)))
 
 
-def _measured(seen: Looked, elf: Elf, *, labels: bool) -> Looked:
-    """The sizes by the plans: without debug information, and without labels besides."""
+def _tables(seen: Looked, elf: Elf, file: ModuleFile, ask: Ask) -> Looked:
+    """What the plan tells, which reads the symbol table and the relocations: sizes, and whether it is as recorded."""
     planned = plan(elf)
-    expected = planned.expected if planned.unstripped else elf.image.size
-    seen = seen._replace(expected=expected, livepatch=planned.livepatch)
-    if not labels or planned.livepatch or LABEL not in symbol_table(elf).strings:
-        return seen
-    without = plan(elf, Drop(labels=True))
-    return seen._replace(label_bytes=max(0, expected - without.expected) if without.labels else 0)
+    seen = seen._replace(
+        expected=planned.expected if seen.unstripped else elf.image.size,
+        livepatch=planned.livepatch,
+    )
+    if ask.tables and not seen.livepatch and LABEL in symbol_table(elf).strings:
+        without = plan(elf, Drop(labels=True))
+        seen = seen._replace(label_bytes=max(0, seen.expected - without.expected) if without.labels else 0)
+    if seen.unstripped:
+        seen = _with(seen, _unstripped(seen, elf, seen.saving))
+    return _proven(seen, ask.record, lambda: facts(elf, planned, file.trailer)) if ask.record else seen
+
+
+def _proven(seen: Looked, record: Record, now: Callable[[], Facts]) -> Looked:
+    proof, findings = judge_recorded(record, seen.path, None, now)
+    return _with(seen._replace(proof=proof), *findings)
+
+
+def _digest(image: Image) -> str:
+    digest = sha256()
+    for at in range(0, image.size, STREAM):
+        digest.update(image.read(at, min(STREAM, image.size - at)))
+    return digest.hexdigest()
 
 
 def _unstripped(seen: Looked, elf: Elf, saving: int | None = None) -> Finding:

@@ -37,6 +37,16 @@ def check(elf: Elf) -> None:
         raise ModuleError("readers-disagree", **_difference(first, second))
 
 
+def need() -> None:
+    """Raises MissingDependencyError where pyelftools is not installed."""
+    try:
+        import elftools  # noqa: F401
+    except ImportError as error:
+        message = "the second reader, the Python library pyelftools, is not installed"
+        hint = "apt install python3-pyelftools, or pip install pyelftools; --no-second-reader does without"
+        raise MissingDependencyError(message, hint=hint) from error
+
+
 def ours(elf: Elf) -> SectionTable:
     """The table as our own reader has it."""
     names, *columns = elf.columns

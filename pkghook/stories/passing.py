@@ -1,0 +1,124 @@
+"""One pass over a package: every member as it comes, every module in it looked at, whatever its name and place."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pkghook.errors import ModuleError
+from pkghook.findings import make
+from pkghook.ko.look import look_at_bytes
+from pkghook.ko.stranger import Stranger
+from pkghook.model import Looked
+from pkghook.sources.dirs import split
+from pkghook.sources.layout import PLACES, Layout
+from pkghook.sources.walk import SUFFIXES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pkghook.findings import Finding
+    from pkghook.ko.look import Ask
+    from pkghook.sources.member import Member, Reader
+
+DEBUG_TREE = "debug tree"
+INSIDE = Layout("package", (), "", 0)  # what a package holds, as the tree that it becomes
+
+
+class Pass:
+    """Collects what one package holds; at most one member's bytes are in memory."""
+
+    def __init__(self, ask: Ask, *, include_debug: bool, debug_package: bool = False) -> None:
+        """With `debug_package` all of it counts as debug tree."""
+        self._ask = ask
+        self._include_debug = include_debug
+        self._debug_package = debug_package
+        self._entries: dict[str, Looked] = {}
+        self._hidden: dict[str, str] = {}  # modules under other names: path, why the walk passes them by
+        self._by_inode: dict[int, str] = {}  # of the modules
+        self._links: list[tuple[str, int]] = []  # path, inode
+        self._findings: list[Finding] = []
+        self.others: list[tuple[str, int]] = []  # ELF files beside modules that are none: path and size
+
+    def take(self, member: Member, reader: Reader) -> None:
+        """One more member."""
+        named = member.path.endswith(SUFFIXES)
+        if member.kind == "link":
+            self._links.append((member.path, member.inode))
+        elif member.kind == "file" and named:
+            self._module(member, reader)
+        elif member.kind == "file" and not self._is_debug(member.path):
+            self._stranger(member, reader)
+        elif named and member.kind in {"dir", "other"}:
+            self._findings.append(make("not-regular", member.path, kind=member.kind))
+
+    def _is_debug(self, path: str) -> bool:
+        if self._include_debug:
+            return False
+        return self._debug_package or INSIDE.in_debug_tree(split(path)[0])
+
+    def _module(self, member: Member, reader: Reader) -> None:
+        blank = self._blank(member)
+        limit = self._ask.limit
+        if self._is_debug(member.path):
+            self._enter(member, blank._replace(kept=DEBUG_TREE))
+        elif member.size > limit:
+            error = ModuleError("too-large", size=member.size, limit=limit)
+            self._enter(member, blank._replace(findings=(error.finding(member.path),)))
+        else:
+            self._enter(member, look_at_bytes(reader.read(), split(member.path)[1], blank, self._ask))
+
+    def _stranger(self, member: Member, reader: Reader) -> None:
+        name = split(member.path)[1]
+        found = Stranger(reader, member.size, name, self._ask.limit)
+        if found.data:
+            self._hidden[member.path] = "its name is no module's"
+            self._enter(member, look_at_bytes(found.data, "", self._blank(member), self._ask))
+        elif found.closed:
+            self._findings.append(make("unwalked-module", member.path, why=f"{found.closed}, which nobody can load"))
+        elif found.program and INSIDE.kernel(split(member.path)[0]):
+            self.others.append((member.path, member.size))
+
+    def _blank(self, member: Member) -> Looked:
+        return Looked(member.path, INSIDE.kernel(split(member.path)[0]), file_size=member.size)
+
+    def _enter(self, member: Member, entry: Looked) -> None:
+        self._entries[member.path] = entry
+        self._by_inode[member.inode] = member.path
+
+    # --- at the end ---
+
+    def entries(self) -> tuple[Looked, ...]:
+        """The modules, with all their names, and those marked that the walk over the tree would pass by."""
+        self._give_names()
+        places = any(map(_in_places, self._entries))
+        return tuple(self._marked(entry, places=places) for entry in self._entries.values())
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be said about the package as a whole; complete after `entries`."""
+        return tuple(self._findings)
+
+    def _give_names(self) -> None:
+        names: dict[str, list[str]] = {}
+        for path, inode in self._links:
+            if inode in self._by_inode:
+                names.setdefault(self._by_inode[inode], []).append(path)
+            elif path.endswith(SUFFIXES) and not self._is_debug(path):
+                self._findings.append(make("not-elf", path, what="another name of a file that is no module"))
+        for path, others in names.items():
+            self._entries[path] = self._entries[path]._replace(names=tuple(sorted(others)))
+
+    def _marked(self, entry: Looked, *, places: bool) -> Looked:
+        return entry._replace(findings=(*entry.findings, *self._unwalked(entry, places=places)))
+
+    def _unwalked(self, entry: Looked, *, places: bool) -> Iterator[Finding]:
+        if any(name.endswith(SUFFIXES) for name in entry.names):
+            return
+        why = self._hidden.get(entry.path, "")
+        if not why and places and not entry.kept and not _in_places(entry.path):
+            why = "it lies outside lib/modules"
+        if why:
+            yield make("unwalked-module", entry.path, why=why)
+
+
+def _in_places(path: str) -> bool:
+    return any(path.startswith(f"{place}/") for place in PLACES)
