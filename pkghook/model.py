@@ -188,4 +188,5 @@ class PackageFacts(NamedTuple):
     file_size: int = 0  # the package file as it lies on disk
     installed_size: int | None = None  # as its header declares it (Debian: KiB times 1024), None if it does not
     counted_size: int = 0  # the same sum made from what the payload gave, by the format's own way of counting
+    uncertain_size: int = 0  # what the declared one may have besides: dpkg-gencontrol counts control files too
     members: int = 0  # files, directories and links in it

@@ -237,8 +237,8 @@ def judge_recorded(
     """Is the module at `path` the recorded one? RECORDED if it is; else NONE, with what was lost as findings.
 
     `status` is that of the open file, None for one in a package; `now` reads it and works out its facts, and is not
-    called for a file that nobody touched.  What it raises as ModuleError is what became of the module.  A signature that was
-    lost, or that no longer fits, is an error; another one is told.
+    called for a file that nobody touched.  What it raises as ModuleError is what became of the module.  A signature
+    that was lost, or that no longer fits, is an error; another one is told.
     """
     recorded = record.find(path)
     if recorded is None:

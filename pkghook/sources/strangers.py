@@ -41,7 +41,9 @@ def _listed(dirs: Dirs, directory: str) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(dirs.get(directory)) as entries:
             kinds = [
-                (e.name, e.is_dir(follow_symlinks=False)) for e in entries if e.is_file(follow_symlinks=False) or e.is_dir(follow_symlinks=False)
+                (e.name, e.is_dir(follow_symlinks=False))
+                for e in entries
+                if e.is_file(follow_symlinks=False) or e.is_dir(follow_symlinks=False)
             ]
     except OSError:
         return [], []  # the walk has told of it

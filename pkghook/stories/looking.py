@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 DEBUG_PACKAGE = re.compile(r"-(dbg|dbgsym|debuginfo)(-|$)")
 OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+HEAD = 8  # bytes of a file that tell the form of a package
 HINT = "give a package (.rpm, .deb, .ddeb, .udeb), a directory or a module"
 
 
@@ -51,7 +52,7 @@ def look_at(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
         raise InputError(f"{path}: {error.strerror}", hint=HINT) from error
     try:
         is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
-        is_package = is_regular and packages.form_of(os.pread(fd, packages.HEAD, 0))
+        is_package = is_regular and packages.form_of(os.pread(fd, HEAD, 0))
         return _package(path, ask, settings) if is_package else _module(fd, path, ask)
     finally:
         os.close(fd)
@@ -73,8 +74,9 @@ def _package(path: str, ask: Ask, settings: Settings) -> Sight:
 
 
 def _sizes_differ(facts: PackageFacts) -> Iterator[Finding]:
-    if facts.installed_size is not None and facts.installed_size != facts.counted_size:
-        yield make("installed-size", facts.path, declared=facts.installed_size, counted=facts.counted_size)
+    declared = facts.installed_size
+    if declared is not None and not 0 <= declared - facts.counted_size <= facts.uncertain_size:
+        yield make("installed-size", facts.path, declared=declared, counted=facts.counted_size)
 
 
 # --- a tree ----------------------------------------------------------------------------------------------------------
