@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pkghook.findings import Severity
 from pkghook.report import printable
 from pkghook.report.text import BOLD, NO_MODULES, aligned, finding_lines, human, judgement, kept_by, paint, plural
 
@@ -54,7 +55,9 @@ def _modules(survey: Survey) -> Iterator[str]:
 def _word(entry: Looked) -> str:
     if entry.kept:
         return "kept"
-    return "unstripped" if entry.unstripped else "stripped"
+    if entry.unstripped:
+        return "unstripped"
+    return "damaged" if any(found.severity is Severity.ERROR for found in entry.findings) else "stripped"
 
 
 def _details(entry: Looked) -> Iterator[str]:
@@ -81,13 +84,14 @@ def _details(entry: Looked) -> Iterator[str]:
 
 def _table(survey: Survey, style: Style) -> Iterator[str]:
     """Sums by package and kernel; columns in which there is nothing are left out."""
-    lines = [(row.source, _kernel(survey, row.kernel), *_cells(row.sums)) for row in survey.rows]
+    lines = [(printable(row.source), _kernel(survey, row.kernel), *_cells(row.sums)) for row in survey.rows]
     if not lines:
         return
-    if len(lines) > 1:
-        lines.append(("total", "", *_cells(survey.sums)))
     shown = [at for at, column in enumerate(zip(*lines, strict=True)) if any(column)]
-    rows = [[row[at] for at in shown] for row in (HEADER, *((printable(a), *rest) for a, *rest in lines))]
+    if len(lines) > 1:
+        label = ("total", "") if 0 in shown else ("", "total")
+        lines.append((*label, *_cells(survey.sums)))
+    rows = [[row[at] for at in shown] for row in (HEADER, *lines)]
     header, *rest = aligned(rows, "".join(MARKS[at] for at in shown))
     yield paint(header, BOLD, style)
     yield from rest

@@ -17,7 +17,7 @@ from pkghook.sources import packages
 from pkghook.sources.dirs import split
 from pkghook.sources.tree import Tree
 from pkghook.stories.crowd import lost_module, through_workers
-from pkghook.stories.passing import DEBUG_TREE, Pass
+from pkghook.stories.passing import DEBUG_TREE, Pass, closed, hidden, kernel_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -135,12 +135,9 @@ def _stranger(path: str, fd: int, ask: Ask) -> tuple[Looked | None, Finding | No
         size = os.fstat(fd).st_size
         found = Stranger(file, size, split(path)[1], ask.limit)
     if found.data:
-        entry = look_at_bytes(found.data, "", Looked(path, "", file_size=size), ask)
-        told = make("unwalked-module", path, why="its name or place is no module's")
-        return entry._replace(findings=(*entry.findings, told)), None
-    if found.closed:
-        return None, make("unwalked-module", path, why=f"{found.closed}, which nobody can load")
-    return None, None
+        entry = look_at_bytes(found.data, "", Looked(path, kernel_of(path), file_size=size), ask)
+        return entry._replace(findings=(*entry.findings, hidden(path))), None
+    return None, closed(path, found) if found.closed else None
 
 
 # --- a single module -------------------------------------------------------------------------------------------------

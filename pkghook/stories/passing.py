@@ -33,7 +33,7 @@ class Pass:
         self._include_debug = include_debug
         self._debug_package = debug_package
         self._entries: dict[str, Looked] = {}
-        self._hidden: dict[str, str] = {}  # modules under other names: path, why the walk passes them by
+        self._hidden: set[str] = set()  # modules under other names
         self._by_inode: dict[int, str] = {}  # of the modules
         self._links: list[tuple[str, int]] = []  # path, inode
         self._findings: list[Finding] = []
@@ -71,15 +71,15 @@ class Pass:
         name = split(member.path)[1]
         found = Stranger(reader, member.size, name, self._ask.limit)
         if found.data:
-            self._hidden[member.path] = "its name is no module's"
+            self._hidden.add(member.path)
             self._enter(member, look_at_bytes(found.data, "", self._blank(member), self._ask))
         elif found.closed:
-            self._findings.append(make("unwalked-module", member.path, why=f"{found.closed}, which nobody can load"))
-        elif found.program and INSIDE.kernel(split(member.path)[0]):
+            self._findings.append(closed(member.path, found))
+        elif found.program and kernel_of(member.path):
             self.others.append((member.path, member.size))
 
     def _blank(self, member: Member) -> Looked:
-        return Looked(member.path, INSIDE.kernel(split(member.path)[0]), file_size=member.size)
+        return Looked(member.path, kernel_of(member.path), file_size=member.size)
 
     def _enter(self, member: Member, entry: Looked) -> None:
         self._entries[member.path] = entry
@@ -111,13 +111,26 @@ class Pass:
         return entry._replace(findings=(*entry.findings, *self._unwalked(entry, places=places)))
 
     def _unwalked(self, entry: Looked, *, places: bool) -> Iterator[Finding]:
-        if any(name.endswith(SUFFIXES) for name in entry.names):
-            return
-        why = self._hidden.get(entry.path, "")
-        if not why and places and not entry.kept and not _in_places(entry.path):
-            why = "it lies outside lib/modules"
-        if why:
-            yield make("unwalked-module", entry.path, why=why)
+        walked = any(name.endswith(SUFFIXES) for name in entry.names)
+        outside = places and not entry.kept and not _in_places(entry.path)
+        if not walked and (outside or entry.path in self._hidden):
+            yield hidden(entry.path)
+
+
+def hidden(path: str) -> Finding:
+    """The finding for a module that the walk passes by."""
+    why = "it lies outside lib/modules" if path.endswith(SUFFIXES) else "its name is no module's"
+    return make("unwalked-module", path, why=why)
+
+
+def closed(path: str, stranger: Stranger) -> Finding:
+    """The finding for what may be a module, in a compression that nobody can look into."""
+    return make("unwalked-module", path, why=f"{stranger.closed}, which neither kernel nor kmod reads")
+
+
+def kernel_of(path: str) -> str:
+    """The directory below lib/modules that a file lies in, "" if it lies in none."""
+    return INSIDE.kernel(split(path)[0])
 
 
 def _in_places(path: str) -> bool:
