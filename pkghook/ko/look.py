@@ -17,7 +17,7 @@ from pkghook.ko import debugset, machines, second
 from pkghook.ko.compare import judge_recorded
 from pkghook.ko.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_RELA_LIVEPATCH, SHT_NOBITS, SHT_SYMTAB, parse
 from pkghook.ko.facts import STREAM, facts
-from pkghook.ko.file import BytesImage, FdImage, load, unwrap
+from pkghook.ko.file import FdImage, load, unwrap
 from pkghook.ko.measure import build_id
 from pkghook.ko.plan import Drop, plan
 from pkghook.ko.symtab import symbol_table
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from pkghook.findings import Finding
     from pkghook.ko.elf import Elf
     from pkghook.ko.facts import Facts
-    from pkghook.ko.file import Image, ModuleFile
+    from pkghook.ko.file import BytesImage, Image, ModuleFile
     from pkghook.ko.record import Record
     from pkghook.model import Looked
 
@@ -57,9 +57,9 @@ def look_at_fd(fd: int, name: str, blank: Looked, ask: Ask) -> Looked:
     return _look(lambda: load(fd, name, limit=ask.limit), lambda size: _digest(FdImage(fd, size)), blank, ask)
 
 
-def look_at_bytes(data: bytes, name: str, blank: Looked, ask: Ask) -> Looked:
-    """The module file whose contents are `data`, as a package gives them; else as `look_at_fd`."""
-    return _look(lambda: unwrap(data, name, limit=ask.limit), lambda _: _digest(BytesImage(data)), blank, ask)
+def look_at_image(whole: BytesImage, name: str, blank: Looked, ask: Ask) -> Looked:
+    """The module file whose contents are in memory, with all its wrappings; else as `look_at_fd`."""
+    return _look(lambda: unwrap(whole, name, limit=ask.limit), lambda _: _digest(whole), blank, ask)
 
 
 def _look(opened: Callable[[], ModuleFile], digest: Callable[[int], str], blank: Looked, ask: Ask) -> Looked:

@@ -1,13 +1,13 @@
 """The second reader: the section table of a module as pyelftools sees it, held against our own.
 
-Only the header, the section headers and their names are asked of pyelftools, no object for a section is made: those
-of some types read tables as large as a crafted file likes.
+Only the header, the section headers and their names are read by pyelftools' layouts, no object for a file or a section
+is made: those of some types read tables as large as a crafted file likes, and all cost time.
 """
 
 from __future__ import annotations
 
 import struct
-from functools import cache
+from functools import cache, lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from pkghook.ko.elf import Elf
     from pkghook.ko.file import Image
 
-_FIELDS = ("type", "flags", "addr", "offset", "size", "link", "info", "addralign", "entsize")
+HEAD = 64  # bytes of the larger of the two ELF headers
+_CLASSES, _ORDERS = {1: 32, 2: 64}, {1: True, 2: False}  # EI_CLASS, EI_DATA
+_FIELDS = ("sh_flags", "sh_addr", "sh_offset", "sh_size", "sh_link", "sh_info", "sh_addralign", "sh_entsize")
 _SHOWN = 80  # characters of what another library says
 
 # What pyelftools and its construct raise on files that they cannot read, beside errors of their own: tables of theirs
@@ -77,30 +79,52 @@ def theirs(image: Image) -> SectionTable:
 
 
 def _read(image: Image) -> SectionTable:
-    from elftools.elf.elffile import ELFFile
-
-    types, machines, kinds = _numbers()
-    stream: Any = _Stream(image)  # as much of a file as it asks for
-    file = ELFFile(stream)
-    header, layout = file.header, file.structs.Elf_Shdr
-    count = header["e_shnum"]
-    if not 0 < count < SHN_LORESERVE:
-        raise ValueError(f"{count} sections")
-    stream.seek(header["e_shoff"])
-    table = BytesIO(stream.read(count * header["e_shentsize"]))  # it is read field by field
+    little, bits, header = _header(image.read(0, min(image.size, HEAD)))
+    kind, machine = header["e_type"], header["e_machine"]
+    layout = _layouts(little, bits, kind, machine, header["e_ident"]["EI_OSABI"]).Elf_Shdr
+    count, size = header["e_shnum"], header["e_shentsize"]
+    if not 0 < count < SHN_LORESERVE or size != layout.sizeof():
+        raise ValueError(f"{count} sections of {size} bytes")
+    table = BytesIO(image.read(header["e_shoff"], count * size))
     raw = [layout.parse_stream(table) for _ in range(count)]
-    names: Any = file.get_section(header["e_shstrndx"])
-    rows = tuple(
-        SectionRow(
-            names.get_string(row["sh_name"]),
-            types.get(row["sh_type"], row["sh_type"]),
-            *[row[f"sh_{field}"] for field in _FIELDS[1:]],
-        )
-        for row in raw
-    )
-    machine, kind = header["e_machine"], header["e_type"]
-    order = "<" if file.little_endian else ">"
-    return SectionTable(file.elfclass, order, kinds.get(kind, kind), machines.get(machine, machine), rows)
+    types, machines, kinds = _numbers()
+    names = raw[header["e_shstrndx"]]
+    texts = _texts(image.read(names["sh_offset"], names["sh_size"]), [row["sh_name"] for row in raw])
+    rows = [
+        SectionRow(text, types.get(row["sh_type"], row["sh_type"]), *[row[field] for field in _FIELDS])
+        for text, row in zip(texts, raw, strict=True)
+    ]
+    order = "<" if little else ">"
+    return SectionTable(bits, order, kinds.get(kind, kind), machines.get(machine, machine), tuple(rows))
+
+
+def _header(head: bytes) -> tuple[bool, int, Any]:
+    """Whether the file is little-endian, its class in bits, its header."""
+    little, bits = _ORDERS[head[5]], _CLASSES[head[4]]
+    return little, bits, _layouts(little, bits).Elf_Ehdr.parse(head)
+
+
+@lru_cache(64)
+def _layouts(little: bool, bits: int, *depends_on: Any) -> Any:  # noqa: ANN401, FBT001  pyelftools has no types
+    """pyelftools' layouts for a class and byte order, and, if it is given, for type, machine and ABI.
+
+    Making them costs more than reading a module, so they are kept.
+    """
+    from elftools.elf.structs import ELFStructs
+
+    layouts = ELFStructs(little_endian=little, elfclass=bits)
+    layouts.create_basic_structs()
+    if depends_on:
+        layouts.create_advanced_structs(*depends_on)
+    return layouts
+
+
+def _texts(table: bytes, offsets: list[int]) -> list[str]:
+    from elftools.common.utils import parse_cstring_from_stream
+
+    stream = BytesIO(table)
+    found = [parse_cstring_from_stream(stream, offset) for offset in offsets]
+    return [(text or b"").decode("utf-8", "replace") for text in found]
 
 
 @cache
@@ -113,31 +137,6 @@ def _numbers() -> tuple[dict[Any, int], dict[Any, int], dict[Any, int]]:
         if name.startswith("ENUM_SH_TYPE"):  # one for all machines, and one for each that has types of its own
             types.update(table)
     return types, dict(enums.ENUM_E_MACHINE), dict(enums.ENUM_E_TYPE)
-
-
-class _Stream:
-    """An image as the file-like object that pyelftools wants: short at the end, never failing for that."""
-
-    def __init__(self, image: Image) -> None:
-        self._image = image
-        self._at = 0
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """As of io.IOBase."""
-        self._at = offset + (0, self._at, self._image.size)[whence]
-        return self._at
-
-    def tell(self) -> int:
-        """As of io.IOBase."""
-        return self._at
-
-    def read(self, size: int = -1) -> bytes:
-        """As of io.RawIOBase."""
-        start = min(self._at, self._image.size)
-        room = self._image.size - start
-        data = self._image.read(start, room if size < 0 else min(size, room))
-        self._at = start + len(data)
-        return data
 
 
 def _difference(first: SectionTable, second: SectionTable) -> dict[str, str | int]:

@@ -35,7 +35,7 @@ class Reader(Protocol):
 
 
 class Stranger:
-    """A regular file that has no module's name: `data` is all of it if it is a module, else b""."""
+    """A regular file that has no module's name: `module` is all of it if it is a module, else None."""
 
     def __init__(self, reader: Reader, size: int, name: str, limit: int) -> None:
         """Reads no more than a head of what cannot be a module.  `limit` is in bytes, decompressed.
@@ -45,19 +45,19 @@ class Stranger:
         head = reader.read(HEAD)
         how = codec.sniff(head)
         self.is_elf = head.startswith(_ELF)
-        self.data = b""
+        self.module: BytesImage | None = None
         if size <= limit and _relocatable(head):
-            self.data = _if_module(head, reader, how, limit)
+            self.module = _if_module(head, reader, how, limit)
         elif size <= limit and how is not Compression.NONE:
             head += reader.read(codec.PEEK - HEAD)
             if _relocatable(codec.first_bytes(head, how)):
-                self.data = _if_module(head, reader, how, limit)
+                self.module = _if_module(head, reader, how, limit)
         self.closed = _foreign(head) if _LIKE_A_MODULE.search(name) else ""  # a compression nobody can look into
 
     @property
     def program(self) -> bool:
         """Whether it is another kind of ELF file: the kernel, the vdso, a program."""
-        return self.is_elf and not self.data
+        return self.is_elf and self.module is None
 
 
 def _relocatable(head: bytes) -> bool:
@@ -68,15 +68,15 @@ def _foreign(head: bytes) -> str:
     return next((name for magic, name in _FOREIGN.items() if head.startswith(magic)), "")
 
 
-def _if_module(head: bytes, reader: Reader, how: Compression, limit: int) -> bytes:
-    data = head + reader.read()
+def _if_module(head: bytes, reader: Reader, how: Compression, limit: int) -> BytesImage | None:
+    whole = BytesImage(head + reader.read())
     if how is Compression.NONE:
-        return data if is_module(BytesImage(data)) else b""
+        return whole if is_module(whole) else None
     try:
-        image = unwrap(data, "", limit=limit).image
+        image = unwrap(whole, "", limit=limit).image
     except ModuleError:
-        return data  # it begins like one; that it is damaged will be told of it
-    return data if is_module(image) else b""
+        return whole  # it begins like one; that it is damaged will be told of it
+    return whole if is_module(image) else None
 
 
 def is_module(image: Image) -> bool:

@@ -50,6 +50,16 @@ class Reader:
             self._digest.update(data)
         return data
 
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill `buffer` with the next bytes, as many as there are; how many that was. Nothing is allocated."""
+        size = min(len(buffer), self.left)
+        part = buffer[:size]
+        self._payload.readinto(part)
+        self.left -= size
+        if self._digest:
+            self._digest.update(part)
+        return size
+
     def _large(self, size: int) -> bytes:
         from io import BytesIO
 

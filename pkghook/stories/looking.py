@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import InputError, ModuleError
 from pkghook.findings import Finding, make
-from pkghook.ko.look import look_at_bytes, look_at_fd
+from pkghook.ko.look import look_at_fd, look_at_image
 from pkghook.ko.stranger import Stranger
 from pkghook.model import Looked, PackageFacts
 from pkghook.sources import packages
@@ -134,8 +134,8 @@ def _stranger(path: str, fd: int, ask: Ask) -> tuple[Looked | None, Finding | No
     with open(os.dup(fd), "rb", buffering=0) as file:
         size = os.fstat(fd).st_size
         found = Stranger(file, size, split(path)[1], ask.limit)
-    if found.data:
-        entry = look_at_bytes(found.data, "", Looked(path, kernel_of(path), file_size=size), ask)
+    if found.module:
+        entry = look_at_image(found.module, "", Looked(path, kernel_of(path), file_size=size), ask)
         return entry._replace(findings=(*entry.findings, hidden(path))), None
     return None, closed(path, found) if found.closed else None
 

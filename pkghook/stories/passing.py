@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from mmap import mmap
 from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.findings import make
-from pkghook.ko.look import look_at_bytes
+from pkghook.ko.file import BytesImage
+from pkghook.ko.look import look_at_image
 from pkghook.ko.stranger import Stranger
 from pkghook.model import Looked
 from pkghook.sources.dirs import split
@@ -24,6 +26,25 @@ DEBUG_TREE = "debug tree"
 INSIDE = Layout("package", (), "", 0)  # what a package holds, as the tree that it becomes
 
 
+class _Room:
+    """Memory for one module's bytes after the other: as large as the largest one, given back to nobody in between.
+
+    A fresh object for each would cost the kernel a page fault for every 4 KiB, and leave holes in the heap.
+    """
+
+    def __init__(self) -> None:
+        self._pages = mmap(-1, 1 << 20)
+
+    def fill(self, reader: Reader, size: int) -> BytesImage:
+        """The next `size` bytes; good until the next call."""
+        if size > len(self._pages):
+            self._pages.close()
+            self._pages = mmap(-1, size)
+        with memoryview(self._pages) as view:
+            reader.readinto(view[:size])
+        return BytesImage(self._pages, size)
+
+
 class Pass:
     """Collects what one package holds; at most one member's bytes are in memory."""
 
@@ -32,6 +53,7 @@ class Pass:
         self._ask = ask
         self._include_debug = include_debug
         self._debug_package = debug_package
+        self._room = _Room()
         self._entries: dict[str, Looked] = {}
         self._hidden: set[str] = set()  # modules under other names
         self._by_inode: dict[int, str] = {}  # of the modules
@@ -65,14 +87,15 @@ class Pass:
             error = ModuleError("too-large", size=member.size, limit=limit)
             self._enter(member, blank._replace(findings=(error.finding(member.path),)))
         else:
-            self._enter(member, look_at_bytes(reader.read(), split(member.path)[1], blank, self._ask))
+            whole = self._room.fill(reader, member.size)
+            self._enter(member, look_at_image(whole, split(member.path)[1], blank, self._ask))
 
     def _stranger(self, member: Member, reader: Reader) -> None:
         name = split(member.path)[1]
         found = Stranger(reader, member.size, name, self._ask.limit)
-        if found.data:
+        if found.module:
             self._hidden.add(member.path)
-            self._enter(member, look_at_bytes(found.data, "", self._blank(member), self._ask))
+            self._enter(member, look_at_image(found.module, "", self._blank(member), self._ask))
         elif found.closed:
             self._findings.append(closed(member.path, found))
         elif found.program and kernel_of(member.path):
