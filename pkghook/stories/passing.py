@@ -128,16 +128,24 @@ class Pass:
             elif path.endswith(SUFFIXES) and not self._is_debug(path):
                 self._findings.append(make("not-elf", path, what="another name of a file that is no module"))
         for path, others in names.items():
-            self._entries[path] = self._entries[path]._replace(names=tuple(sorted(others)))
+            self._entries[path] = _named(self._entries[path], others)
 
     def _marked(self, entry: Looked, *, places: bool) -> Looked:
         return entry._replace(findings=(*entry.findings, *self._unwalked(entry, places=places)))
 
     def _unwalked(self, entry: Looked, *, places: bool) -> Iterator[Finding]:
-        walked = any(name.endswith(SUFFIXES) for name in entry.names)
-        outside = places and not entry.kept and not _in_places(entry.path)
-        if not walked and (outside or entry.path in self._hidden):
+        outside = places and not entry.kept and not any(map(_in_places, (entry.path, *entry.names)))
+        if outside or entry.path in self._hidden:
             yield hidden(entry.path)
+
+
+def _named(entry: Looked, others: list[str]) -> Looked:
+    """The entry under the first of its names, as in a tree; which of them has the bytes differs from form to form."""
+    every = sorted([entry.path, *others], key=lambda path: (not path.endswith(SUFFIXES), path))
+    findings = [each._replace(subject=every[0]) if each.subject == entry.path else each for each in entry.findings]
+    return entry._replace(
+        path=every[0], kernel=kernel_of(every[0]), names=tuple(sorted(every[1:])), findings=tuple(findings)
+    )
 
 
 def hidden(path: str) -> Finding:

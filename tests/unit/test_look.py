@@ -12,6 +12,7 @@ import pytest
 from pkghook.ko import codec
 from pkghook.ko.file import BytesImage
 from pkghook.ko.look import Ask, look_at_fd, look_at_image
+from pkghook.ko.plan import Drop
 from pkghook.ko.signature import MARKER
 from pkghook.model import Compression, Looked
 from tests import shapes
@@ -71,8 +72,6 @@ def test_stripped_module_is_clean(kind: str) -> None:
 def test_labels_are_counted_by_the_deeper_look() -> None:
     data = native_strip(shapes.module())
     assert look(data, QUICK).label_bytes == 0
-    from pkghook.ko.plan import Drop
-
     assert look(data).label_bytes == len(data) - len(native_strip(data, Drop(labels=True))) > 0
     unstripped = shapes.module()
     without = native_strip(unstripped, Drop(labels=True))
@@ -120,9 +119,14 @@ def test_btf_is_noticed() -> None:
 # --- stripped too far ------------------------------------------------------------------------------------------------
 
 
-def lost(name: str) -> Callable[[Patient], Patient]:
-    """Something renames the section, as if it were another."""
-    return lambda patient: Patient(bytes(patient).replace(f"{name}\0".encode(), f"{'?' * len(name)}\0".encode()))
+def no_modinfo(patient: Patient) -> Patient:
+    """The section has another name, as if it were another."""
+    return Patient(bytes(patient).replace(b".modinfo\0", b".madinfo\0"))
+
+
+def no_this_module(patient: Patient) -> Patient:
+    """The section has no contents, as in a file of debug information."""
+    return patient.set_section(".gnu.linkonce.this_module", type=shapes.NOBITS)
 
 
 def no_symbols(patient: Patient) -> Patient:
@@ -141,11 +145,11 @@ def no_relocations(patient: Patient) -> Patient:
     return patient
 
 
-TOO_FAR = {
+TOO_FAR: dict[str, Callable[[Patient], Patient]] = {
     "no-symbol-table": no_symbols,
     "no-relocations": no_relocations,
-    "no-modinfo": lost(".modinfo"),
-    "no-this-module": lambda patient: patient.set_section(".gnu.linkonce.this_module", type=shapes.NOBITS),
+    "no-modinfo": no_modinfo,
+    "no-this-module": no_this_module,
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -36,20 +37,25 @@ def test_both_see_the_same(kind: str) -> None:
     assert [row.name for row in table.rows] == Patient(shapes.module(KINDS[kind])).names
 
 
+def changed(values: tuple[Any, ...], at: int) -> list[Any]:
+    """The values, one of them another."""
+    found = list(values)
+    found[at] = found[at] + 1 if isinstance(found[at], int) else f"{found[at]}?"
+    return found
+
+
 @EVERY
 def test_a_reader_that_is_wrong_is_noticed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each field of each section in turn, each field of the header: as if our reader had a fault there."""
     parsed = elf(shapes.module(KINDS[kind]))
     right = second.ours(parsed)
     wrong: list[tuple[str, SectionTable]] = []
-    for field in right._fields[:-1]:
-        value = getattr(right, field)
-        wrong.append((field, right._replace(**{field: value + 1 if isinstance(value, int) else "?"})))
+    for at, field in enumerate(right._fields[:-1]):
+        wrong.append((field, SectionTable(*changed(right, at))))
     for index, row in enumerate(right.rows):
-        for field in SectionRow._fields:
-            value = getattr(row, field)
-            bad = row._replace(**{field: value + 1 if isinstance(value, int) else f"{value}?"})
-            wrong.append((field, right._replace(rows=(*right.rows[:index], bad, *right.rows[index + 1 :]))))
+        for at, field in enumerate(row._fields):
+            rows = (*right.rows[:index], SectionRow(*changed(row, at)), *right.rows[index + 1 :])
+            wrong.append((field, right._replace(rows=rows)))
     wrong.append(("sections", right._replace(rows=right.rows[:-1])))
     for field, table in wrong:
         monkeypatch.setattr(second, "ours", lambda _, table=table: table)
