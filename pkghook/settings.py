@@ -24,7 +24,7 @@ Keep = tuple[str, str, str, str]  # glob, finding id or "", reason, origin: the 
 
 
 class AtLeast(NamedTuple):
-    """How much has to be gone: bytes, and a part of what there was; both 0 where nothing is asked."""
+    """How much has to be gone: bytes, or else a part of what there was."""
 
     bytes: int = 0
     percent: float = 0.0
@@ -57,7 +57,7 @@ class Settings(NamedTuple):
     fsync: str = "auto"
     require_modules: bool = False
     second_reader: bool = True
-    min_shrink: AtLeast = AtLeast()
+    min_shrink: AtLeast | None = None
     jobs: int = 1  # `gather` puts the CPUs allowed to this process here where nothing else is said
     max_module_size: int = 4 << 30  # bytes, decompressed
     tool_timeout: float = 300.0  # seconds per call of an outside tool

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -39,7 +40,7 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     """
     policy = policies.of(settings)
     receipt, record = _receipt(settings), _record(settings)
-    if any(settings.min_shrink) and not (receipt or record):
+    if settings.min_shrink and not (receipt or record):
         raise UsageError("--min-shrink needs --receipt or --before", hint="they say how large the modules were")
     ask = _ask(settings, record, digests=receipt is not None)
     sights = [_named(look_at(path, ask, settings, err), path, several=len(args) > 1) for path in args]
@@ -140,10 +141,12 @@ def _since(record: Record, entries: Sequence[Looked]) -> Shrunk:
 
 def _too_little(shrunk: Shrunk, settings: Settings) -> Iterator[Finding]:
     asked = settings.min_shrink
+    if not asked:
+        return
     gone = shrunk.before - shrunk.now
-    wanted = asked.bytes or -(-shrunk.before * asked.percent // 100)
-    if any(asked) and (gone < wanted or not shrunk.before):
-        yield make("shrank-too-little", "", before=shrunk.before, now=shrunk.now, gone=gone, wanted=int(wanted))
+    wanted = asked.bytes or math.ceil(shrunk.before * asked.percent / 100)
+    if gone < wanted or not shrunk.before:
+        yield make("shrank-too-little", "", before=shrunk.before, now=shrunk.now, gone=gone, wanted=wanted)
 
 
 def _settings(settings: Settings, policy: Policy) -> Pairs:
@@ -156,7 +159,6 @@ def _settings(settings: Settings, policy: Policy) -> Pairs:
     ]
     named = (("receipt", settings.receipt), ("before", settings.before))
     chosen += [(name, os.path.basename(path)) for name, path in named if path]
-    if any(settings.min_shrink):
-        asked = settings.min_shrink
+    if asked := settings.min_shrink:
         chosen.append(("min-shrink", str(asked.bytes) if asked.bytes else f"{asked.percent:g}%"))
     return (*chosen, *policies.pairs(policy))
