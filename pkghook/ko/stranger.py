@@ -46,12 +46,13 @@ class Stranger:
         how = codec.sniff(head)
         self.is_elf = head.startswith(_ELF)
         self.module: BytesImage | None = None
-        if size <= limit and _relocatable(head):
-            self.module = _if_module(head, reader, how, limit)
-        elif size <= limit and how is not Compression.NONE:
+        begin = head
+        if how is not Compression.NONE:
             head += reader.read(codec.PEEK - HEAD)
-            if _relocatable(codec.first_bytes(head, how)):
-                self.module = _if_module(head, reader, how, limit)
+            begin = codec.first_bytes(head, how)
+        self.too_large = size > limit and _relocatable(begin)  # to be read: what it is stays unknown
+        if size <= limit and _relocatable(begin):
+            self.module = _if_module(head, reader, how, limit)
         self.closed = _foreign(head) if _LIKE_A_MODULE.search(name) else ""  # a compression nobody can look into
 
     @property

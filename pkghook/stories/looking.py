@@ -137,7 +137,7 @@ def _stranger(path: str, fd: int, ask: Ask) -> tuple[Looked | None, Finding | No
     if found.module:
         entry = look_at_image(found.module, "", Looked(path, kernel_of(path), file_size=size), ask)
         return entry._replace(findings=(*entry.findings, hidden(path))), None
-    return None, closed(path, found) if found.closed else None
+    return None, closed(path, found, size, ask.limit)
 
 
 # --- a single module -------------------------------------------------------------------------------------------------

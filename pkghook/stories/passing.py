@@ -96,8 +96,8 @@ class Pass:
         if found.module:
             self._hidden.add(member.path)
             self._enter(member, look_at_image(found.module, "", self._blank(member), self._ask))
-        elif found.closed:
-            self._findings.append(closed(member.path, found))
+        elif told := closed(member.path, found, member.size, self._ask.limit):
+            self._findings.append(told)
         elif found.program and kernel_of(member.path):
             self.others.append((member.path, member.size))
 
@@ -154,9 +154,13 @@ def hidden(path: str) -> Finding:
     return make("unwalked-module", path, why=why)
 
 
-def closed(path: str, stranger: Stranger) -> Finding:
-    """The finding for what may be a module, in a compression that nobody can look into."""
-    return make("unwalked-module", path, why=f"{stranger.closed}, which neither kernel nor kmod reads")
+def closed(path: str, stranger: Stranger, size: int, limit: int) -> Finding | None:
+    """The finding for what may be a module and cannot be looked into."""
+    if stranger.too_large:
+        return make("too-large", path, size=size, limit=limit)
+    if stranger.closed:
+        return make("unwalked-module", path, why=f"{stranger.closed}, which neither kernel nor kmod reads")
+    return None
 
 
 def kernel_of(path: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from pkghook.judge import receipt
@@ -90,7 +92,7 @@ def test_place() -> None:
         {"sha256": OTHER, "image_sha256": OTHER, "compression": "xz"},
     ],
 )
-def test_other_bytes_do_not_agree(change: dict[str, object]) -> None:
+def test_other_bytes_do_not_agree(change: dict[str, Any]) -> None:
     assert told(agree(of(entry()), [looked(**change)])) == [("receipt-mismatch", f"{HOME}/a.ko")]
 
 
