@@ -66,7 +66,7 @@ def _look(opened: Callable[[], ModuleFile], digest: Callable[[int], str], blank:
     seen = blank
     try:
         file = opened()
-        if ask.digests:
+        if ask.digests and not seen.sha256:
             seen = seen._replace(sha256=digest(file.file_size))
         for more in _stages(file, seen, ask):
             seen = more

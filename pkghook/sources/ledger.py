@@ -10,8 +10,8 @@ from pkghook.sources.payload import damaged
 if TYPE_CHECKING:
     from pkghook.findings import Evidence, Finding
 
-MEMBERS = 1 << 20  # in one package at most
-NAMES = 64 << 20  # bytes of all their names
+MEMBERS = 1 << 18  # in one package at most
+NAMES = 32 << 20  # bytes of all their names
 FINDINGS = 1000
 
 

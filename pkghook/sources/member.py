@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Kind = Literal["file", "dir", "symlink", "link", "other"]
 
 LARGE = 1 << 17  # bytes whose sum is worth a thread
-PIECE = 16 << 20  # bytes asked for at once: a size that lies makes us allocate no more than this
+PIECE = 256 << 20  # bytes asked for at once; memory that a lying size asks for in vain is never touched
 
 
 class Member(NamedTuple):
@@ -42,6 +42,7 @@ class Reader:
         self._payload = payload
         self._digest = digest
         self._summing: Thread | None = None  # hashlib lets others run while it works: the reader of modules does
+        self.algorithm = digest.name if digest else ""  # of `digest`, as hashlib calls it; "" where it makes none
         self.left = size  # bytes that have not been read
 
     def read(self, size: int = -1) -> bytes:
@@ -87,6 +88,6 @@ class Reader:
         return whole.getvalue()
 
     def digest(self) -> str:
-        """The hexadecimal digest of the whole member; "" unless all of it has been read."""
+        """The hexadecimal digest of the whole member by `algorithm`; "" unless all of it has been read."""
         self._wait()
         return self._digest.hexdigest() if self._digest and not self.left else ""

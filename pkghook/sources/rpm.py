@@ -157,7 +157,7 @@ class Rpm:
         last = self._last.get(listed.inode, index)
         if kind == "file" and last != index and not size:
             return Member(listed.path, "link", 0, listed.mode, self._files[last].path, listed.inode)
-        return Member(listed.path, kind, size, listed.mode, "", listed.inode)
+        return Member(listed.path, kind, size if kind == "file" else 0, listed.mode, "", listed.inode)
 
     def _with_target(self, member: Member, size: int, stream: payload.Payload) -> Member:
         """A symlink, whose target comes in the place of its bytes."""
@@ -222,7 +222,7 @@ def _digest_of(fd: int, algorithm: str, begin: int, end: int) -> str:
 def _stranger(entry: Entry) -> Member:
     """A member that the header does not list."""
     kind = _kind(entry.mode)
-    return Member(_clean(entry.name), kind, entry.size if kind in ("file", "symlink") else 0, entry.mode)
+    return Member(_clean(entry.name), kind, entry.size if kind == "file" else 0, entry.mode)
 
 
 def _kind(mode: int) -> Kind:

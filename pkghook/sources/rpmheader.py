@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 MAGIC = b"\xed\xab\xee\xdb"
-FILES = 1 << 20  # files in one package at most
+FILES = 1 << 18  # in one package at most, so that a header that lies costs 100 MiB and no more
 GHOST = 1 << 6  # RPMFILE_GHOST: belongs to the package, is not in the payload
 
 _LEAD = 96
@@ -27,7 +27,7 @@ _INTRO = struct.Struct(">8sII")  # magic, entries, bytes of data
 _INTRO_MAGIC = b"\x8e\xad\xe8\x01\0\0\0\0"
 _ENTRY = struct.Struct(">IIiI")  # tag, type, offset, count
 _ENTRIES = 0xFFFF  # HEADER_TAGS_MAX
-_DATA = 64 << 20  # bytes; rpm's HEADER_DATA_MAX is four times as much, the largest kernel's header has some 10 MB
+_DATA = 32 << 20  # bytes; rpm's HEADER_DATA_MAX is eight times as much, a kernel with 50,000 files needs a quarter
 _WIDTHS = {2: 1, 3: 2, 4: 4, 5: 8, 7: 1}  # bytes of a value; strings (6, 8, 9) have none
 _MASKS = {2: 0xFF, 3: 0xFFFF, 4: 0xFFFFFFFF}
 _INT64, _STRING, _BIN, _ARRAY, _I18N = 5, 6, 7, 8, 9
@@ -107,6 +107,8 @@ def read(fd: int, path: str) -> Header:
     main = _blob(fd, signature.end + -signature.end % 8, _TYPES, path)
     tags = _Tags(main, path)
     signs = _Tags(signature, path)
+    if not all(tags.text(tag) for tag in (_NAME, _VERSION, _RELEASE)):
+        raise damaged(path, "its header has no name, version or release")
     if tags.text(_FORMAT) not in ("", "cpio"):
         raise damaged(path, f"its payload is no cpio archive but {tags.text(_FORMAT)}")
     algorithm = tags.number(_DIGEST_ALGORITHM)
@@ -146,7 +148,7 @@ def _blob(fd: int, begin: int, types: dict[int, int], path: str) -> _Blob:
         width = _WIDTHS.get(type, 1)
         if type != types[tag] and not (tag == _PAYLOAD_SHA256 and type == _STRING):
             raise damaged(path, f"tag {tag} of its header has type {type} where rpm has {types[tag]}")
-        if tag in entries or offset < 0 or not values or offset + values * width > size or values > max(FILES, 4096):
+        if tag in entries or offset < 0 or not values or offset + values * width > size or values > FILES:
             raise damaged(path, f"tag {tag} of its header is there twice, or has offset {offset} and {values} values")
         entries[tag] = (type, offset, values)
     return _Blob(begin, begin + _INTRO.size + len(raw), entries, data)

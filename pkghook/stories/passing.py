@@ -88,6 +88,8 @@ class Pass:
             self._enter(member, blank._replace(findings=(error.finding(member.path),)))
         else:
             whole = self._room.fill(reader, member.size)
+            if self._ask.digests and reader.algorithm == "sha256":
+                blank = blank._replace(sha256=reader.digest())
             self._enter(member, look_at_image(whole, split(member.path)[1], blank, self._ask))
 
     def _stranger(self, member: Member, reader: Reader) -> None:
