@@ -32,8 +32,8 @@ def parts(survey: Survey, verdict: Verdict, style: Style) -> Iterator[Iterable[s
 def _packages(survey: Survey) -> Iterator[str]:
     """What each package says of itself and what was counted; the compressed file's size is shown, nothing more."""
     for facts in survey.packages:
-        details = "; ".join(_of_package(facts))
-        yield f"{printable(facts.path)}: {printable(details)}" if details else printable(facts.path)
+        if details := "; ".join(_of_package(facts)):
+            yield f"{printable(facts.path)}: {printable(details)}"
 
 
 def _of_package(facts: PackageFacts) -> Iterator[str]:

@@ -13,9 +13,11 @@ from pkghook.findings import Finding, make
 from pkghook.ko.look import look_at_fd, look_at_image
 from pkghook.ko.stranger import Stranger
 from pkghook.model import Looked, PackageFacts
+from pkghook.report import progress
 from pkghook.sources import packages
 from pkghook.sources.dirs import split
 from pkghook.sources.tree import Tree
+from pkghook.sources.walk import SUFFIXES
 from pkghook.stories.crowd import lost_module, through_workers
 from pkghook.stories.passing import DEBUG_TREE, Pass, closed, hidden, kernel_of
 
@@ -53,7 +55,7 @@ def look_at(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
     try:
         is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
         is_package = is_regular and packages.form_of(os.pread(fd, HEAD, 0))
-        return _package(path, ask, settings) if is_package else _module(fd, path, ask)
+        return _package(path, ask, settings, err) if is_package else _module(fd, path, ask)
     finally:
         os.close(fd)
 
@@ -61,12 +63,18 @@ def look_at(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
 # --- a package -------------------------------------------------------------------------------------------------------
 
 
-def _package(path: str, ask: Ask, settings: Settings) -> Sight:
+def _package(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
     with packages.open_package(path) as package:
         is_debug = DEBUG_PACKAGE.search(package.facts.name) is not None
         course = Pass(ask, include_debug=settings.include_debug, debug_package=is_debug)
-        for member, reader in package.members():
-            course.take(member, reader)
+        bar = progress.make(err, settings.quiet, verbose=settings.verbose)
+        bar.start(0, package.facts.installed_size or package.facts.file_size)  # how many there are shows at the end
+        try:
+            for member, reader in package.members():
+                course.take(member, reader)
+                bar.advance(member.size, modules=member.kind == "file" and member.path.endswith(SUFFIXES))
+        finally:
+            bar.stop()
         facts = package.facts
         entries = course.entries()
         findings = (*package.findings, *course.findings(), *_sizes_differ(facts))
