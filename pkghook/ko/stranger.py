@@ -1,7 +1,8 @@
 """Modules under names that are no module's: seen by their contents.
 
 What the walk takes for a module goes by name, as for depmod and modprobe.  A package may hold one all the same that
-has another name, and nobody would have stripped or looked at it.
+has another name, and nobody would have stripped or looked at it.  The other way round `README.ko` is no module, but
+Korean.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Protocol
 
-from pkghook.errors import ModuleError
+from pkghook.errors import MissingDependencyError, ModuleError
 from pkghook.ko import codec
 from pkghook.ko.elf import SHT_SYMTAB, parse
 from pkghook.ko.file import BytesImage, unwrap
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 HEAD = 64
 _ELF = b"\x7fELF"
+_TEXT = 4096  # bytes that tell a text
+_CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _RELOCATABLE = (b"\1\0", b"\0\1")  # e_type ET_REL in either byte order
 _LIKE_A_MODULE = re.compile(r"\.ko([._-]|$)", re.IGNORECASE)
 # Compressions that neither the kernel nor kmod reads: bzip2, LZMA alone, LZ4, lzip. What is inside stays unknown.
@@ -78,6 +81,17 @@ def _if_module(head: bytes, reader: Reader, how: Compression, limit: int) -> Byt
     except ModuleError:
         return whole  # it begins like one; that it is damaged will be told of it
     return whole if is_module(image) else None
+
+
+def is_text(whole: Image) -> bool:
+    """Whether a file, compressed or not, begins like a text in any encoding that has ASCII in it."""
+    try:
+        head = whole.read(0, min(whole.size, codec.PEEK))
+        how = codec.sniff(head)
+        text = (head if how is Compression.NONE else codec.first_bytes(head, how))[:_TEXT]
+    except (ModuleError, MissingDependencyError):
+        return False  # who looks at it as a module will say what is wrong
+    return bool(text) and not _CONTROL.search(text)
 
 
 def is_module(image: Image) -> bool:

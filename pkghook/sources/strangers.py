@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from pkghook.sources.private import is_private
-
 if TYPE_CHECKING:
     from collections.abc import Container, Iterator
 
@@ -30,7 +28,7 @@ def strangers(
             continue
         names, below = _listed(dirs, directory)
         prefix = f"{directory}/" if directory else ""
-        todo += [prefix + name for name in below if not is_private(name)]
+        todo += [prefix + name for name in below]
         for name in names:
             if prefix + name not in taken:
                 yield from _opened(dirs, directory, name, prefix + name)

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import InputError, ModuleError
 from pkghook.findings import Finding, make
+from pkghook.ko.file import FdImage
 from pkghook.ko.look import look_at_fd, look_at_image
-from pkghook.ko.stranger import Stranger
+from pkghook.ko.stranger import Stranger, is_text
 from pkghook.model import Looked, PackageFacts
 from pkghook.report import progress
 from pkghook.sources import packages
@@ -112,7 +113,7 @@ def _tree(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
 def _look_at_all(tree: Tree, walk: Walk, ask: Ask, settings: Settings, err: TextIO) -> list[Looked]:
     """Every module through the workers, the largest first, so that no late one is waited for alone."""
     tasks = sorted(walk.modules, key=lambda found: (-found.size, found.path))
-    return through_workers(
+    every: list[Looked | None] = through_workers(
         tasks,
         partial(_look_in, tree, ask),
         lambda found: found.size,
@@ -120,14 +121,18 @@ def _look_at_all(tree: Tree, walk: Walk, ask: Ask, settings: Settings, err: Text
         settings,
         err,
     )
+    return [entry for entry in every if entry]
 
 
-def _look_in(tree: Tree, ask: Ask, found: Found) -> Looked:
+def _look_in(tree: Tree, ask: Ask, found: Found) -> Looked | None:
+    """None for what is named like a module, lies beside lib/modules and is a text."""
     try:
         source = tree.open(found)
     except ModuleError as error:
         return _blank(found)._replace(findings=(error.finding(found.path),))
     try:
+        if not found.kernel and is_text(FdImage(source.fd, found.size)):
+            return None  # README.ko
         return look_at_fd(source.fd, source.name, _blank(found), ask)
     finally:
         os.close(source.fd)
@@ -138,14 +143,22 @@ def _blank(found: Found) -> Looked:
 
 
 def _stranger(path: str, fd: int, ask: Ask) -> tuple[Looked | None, Finding | None]:
-    """What a file without a module's name is: a module all the same, or something to be said of it."""
+    """What a file is that the walk passed by: a module all the same, or something to be said of it."""
+    size = os.fstat(fd).st_size
+    blank = Looked(path, kernel_of(path), file_size=size)
+    if path.endswith(SUFFIXES):
+        if not blank.kernel and is_text(FdImage(fd, size)):
+            return None, None  # README.ko
+        return _and(look_at_fd(fd, split(path)[1], blank, ask), hidden(path)), None
     with open(os.dup(fd), "rb", buffering=0) as file:
-        size = os.fstat(fd).st_size
         found = Stranger(file, size, split(path)[1], ask.limit)
     if found.module:
-        entry = look_at_image(found.module, "", Looked(path, kernel_of(path), file_size=size), ask)
-        return entry._replace(findings=(*entry.findings, hidden(path))), None
+        return _and(look_at_image(found.module, "", blank, ask), hidden(path)), None
     return None, closed(path, found, size, ask.limit)
+
+
+def _and(entry: Looked, finding: Finding) -> Looked:
+    return entry._replace(findings=(*entry.findings, finding))
 
 
 # --- a single module -------------------------------------------------------------------------------------------------

@@ -9,15 +9,13 @@ from pkghook.errors import ModuleError
 from pkghook.findings import make
 from pkghook.ko.file import BytesImage
 from pkghook.ko.look import look_at_image
-from pkghook.ko.stranger import Stranger
+from pkghook.ko.stranger import Stranger, is_text
 from pkghook.model import Looked
 from pkghook.sources.dirs import split
 from pkghook.sources.layout import PLACES, Layout
 from pkghook.sources.walk import SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pkghook.findings import Finding
     from pkghook.ko.look import Ask
     from pkghook.sources.member import Member, Reader
@@ -88,6 +86,8 @@ class Pass:
             self._enter(member, blank._replace(findings=(error.finding(member.path),)))
         else:
             whole = self._room.fill(reader, member.size)
+            if not kernel_of(member.path) and is_text(whole):
+                return  # README.ko
             if self._ask.digests and reader.algorithm == "sha256":
                 blank = blank._replace(sha256=reader.digest())
             self._enter(member, look_at_image(whole, split(member.path)[1], blank, self._ask))
@@ -133,12 +133,15 @@ class Pass:
             self._entries[path] = _named(self._entries[path], others)
 
     def _marked(self, entry: Looked, *, places: bool) -> Looked:
-        return entry._replace(findings=(*entry.findings, *self._unwalked(entry, places=places)))
-
-    def _unwalked(self, entry: Looked, *, places: bool) -> Iterator[Finding]:
-        outside = places and not entry.kept and not any(map(_in_places, (entry.path, *entry.names)))
-        if outside or entry.path in self._hidden:
-            yield hidden(entry.path)
+        names = (entry.path, *entry.names)
+        if entry.kept:
+            if all(map(self._is_debug, names)):
+                return entry
+            why = "its bytes are those of a debug tree, which nobody read"
+            return entry._replace(kept="", findings=(make("unwalked-module", entry.path, why=why),))
+        if entry.path in self._hidden or (places and not any(map(_in_places, names))):
+            return entry._replace(findings=(*entry.findings, hidden(entry.path)))
+        return entry
 
 
 def _named(entry: Looked, others: list[str]) -> Looked:

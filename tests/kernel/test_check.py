@@ -194,9 +194,33 @@ def test_what_only_looks_like_a_module_is_left_alone(corpus: Path, root: Path) -
     assert (found["status"], found["findings"]) == (0, [])
 
 
-def test_scratch_of_an_interrupted_run_is_told(root: Path) -> None:
-    (root / HOME / ".pkghook-0123456789abcdef-1").mkdir()
-    assert "scratch-left" in ids(report(root))
+def test_scratch_of_an_interrupted_run_is_told(corpus: Path, root: Path) -> None:
+    """And what is in it, since it would be packed."""
+    inprocess.strip(root)
+    home = f"{HOME}/.pkghook-0123456789abcdef-1"
+    (root / home).mkdir()
+    found = report(root)
+    assert (found["status"], ids(found)) == (0, ["scratch-left"])
+    (root / home / "1").write_bytes(unstripped(corpus))
+    assert ids(report(root), f"{home}/1") == ["unstripped", "unwalked-module"]
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_korean_is_no_module(root: Path, tmp_path: Path, beside: bool) -> None:  # noqa: FBT001
+    """In a tree with modules and in one without; what is neither text nor module is told in both."""
+    inprocess.strip(root)
+    tree = root if beside else tmp_path / "other"
+    docs = tree / "usr/share/doc"
+    docs.mkdir(parents=True)
+    (docs / "README.ko").write_text("한국어")
+    (docs / "README.ko.gz").write_bytes(inprocess.packed("한국어".encode("euc-kr"), Compression.GZIP))
+    found = report(tree)
+    assert (found["status"], found["findings"]) == (0, [])
+    (docs / "zeros.ko").write_bytes(bytes(4096))
+    (docs / "empty.ko").touch()
+    found = report(tree)
+    assert {"not-elf", "empty-file"} <= set(ids(found))
+    assert ids(found).count("unwalked-module") == 2 * beside
 
 
 # --- debug trees -----------------------------------------------------------------------------------------------------

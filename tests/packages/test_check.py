@@ -125,6 +125,35 @@ def test_modules_that_the_walk_would_pass_by(corpus: Path, tree: Path, form: str
     assert [each["path"] for each in found["others"]] == [f"{VERSION}/vmlinux"]
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_bytes_of_a_module_in_a_debug_tree(tree: Path, form: str) -> None:
+    """Another name of them lies among the modules; an RPM has the bytes under the last name, Debian under the first."""
+    assert inprocess.strip(tree).status == 0
+    debug = tree / "usr/lib/debug" / VERSION
+    debug.mkdir(parents=True)
+    (debug / "af_alg.ko.zst").hardlink_to(tree / VERSION / "kernel/af_alg.ko.zst")
+    package = packed(form, tree)
+    told = {("unwalked-module", f"{VERSION}/kernel/af_alg.ko.zst")}
+    assert facts(check(package)) == (told if form == "rpm" else set())
+    assert facts(check("--include-debug", package)) == set()
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_korean_is_no_module(tree: Path, form: str) -> None:
+    assert inprocess.strip(tree).status == 0
+    docs = tree / "usr/share/doc/demo"
+    docs.mkdir(parents=True)
+    (docs / "README.ko").write_text("한국어")
+    (docs / "README.ko.gz").write_bytes(inprocess.packed("한국어".encode("euc-kr"), Compression.GZIP))
+    found = check(packed(form, tree))
+    assert (found["status"], found["findings"]) == (0, [])
+    (docs / "zeros.ko").write_bytes(bytes(4096))
+    assert facts(check(packed(form, tree, "other"))) == {
+        ("not-elf", "usr/share/doc/demo/zeros.ko"),
+        ("unwalked-module", "usr/share/doc/demo/zeros.ko"),
+    }
+
+
 def test_hard_link_whose_file_is_no_module(tree: Path) -> None:
     assert inprocess.strip(tree).status == 0
     (tree / VERSION / "a.txt").write_text("hello")

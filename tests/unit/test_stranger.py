@@ -8,7 +8,8 @@ from random import Random
 import pytest
 
 from pkghook.ko import codec
-from pkghook.ko.stranger import Stranger
+from pkghook.ko.file import BytesImage
+from pkghook.ko.stranger import Stranger, is_text
 from pkghook.model import Compression
 from tests import shapes
 from tests.shapes import KINDS
@@ -91,6 +92,24 @@ def test_too_large_to_be_read() -> None:
     assert (found.module, found.too_large, read) == (None, True, 64)
     found, _ = stranger(b"text" * 1000, limit=10)
     assert not found.too_large
+
+
+KOREAN = "모듈이 아니라 글입니다.\n"
+
+
+@pytest.mark.parametrize(
+    "data", [KOREAN.encode(), KOREAN.encode("euc-kr"), b"\x1b$)C text\tof\r\nold", b"<html>" * 9999]
+)
+def test_texts(data: bytes) -> None:
+    for how in Compression:
+        assert is_text(BytesImage(codec.compress(data, how)))
+
+
+@pytest.mark.parametrize(
+    "data", [b"", bytes(64), shapes.module(), b"text\0", b"text" + bytes(99), b"\xfd7zXZ\0text", b"\x1f\x8b\x08 text"]
+)
+def test_no_texts(data: bytes) -> None:
+    assert not is_text(BytesImage(data))
 
 
 @pytest.mark.parametrize(
