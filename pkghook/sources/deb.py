@@ -184,7 +184,7 @@ def _fields(control: bytes, path: str) -> Mapping[str, str]:
         raise MissingDependencyError(
             message, hint="apt install python3-debian, or pip install python-debian"
         ) from error
-    fields: Mapping[str, str] = Deb822(control.decode("utf-8", "surrogateescape"))
+    fields: Mapping[str, str] = Deb822(control.decode("utf-8", "backslashreplace"))
     if missing := [name for name in ("Package", "Version", "Architecture") if not fields.get(name)]:
         raise payload.damaged(path, f"its control data has no {', '.join(missing)}")
     return fields

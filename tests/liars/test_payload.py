@@ -19,7 +19,7 @@ from tests.looks import Look, look
 from tests.packages_by_hand import STRING, File, control, deb, newc, rpm, rpm_tags, tar, tar_info
 from tests.support import need_tool
 
-DATA = os.urandom(1 << 20)
+DATA = os.urandom(1 << 18)
 FILES = [File("/lib/a.ko", DATA), File("/lib/b.ko", DATA[::-1])]
 CONTENTS = {file.path[1:]: file.data for file in FILES}
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {
@@ -34,11 +34,11 @@ LIES = {
     "prints nothing": "exit 0",
     "does not know its options": 'echo "unrecognized option" >&2; exit 1',
     "is killed at once": "kill -SEGV $$",
-    "cuts the output": '"$real" "$@" | head -c 700000',
-    "cuts the output and fails": '"$real" "$@" | head -c 700000; echo "no space" >&2; exit 3',
+    "cuts the output": '"$real" "$@" | head -c 300000',
+    "cuts the output and fails": '"$real" "$@" | head -c 300000; echo "no space" >&2; exit 3',
     "fails at the end": '"$real" "$@"; echo "data integrity" >&2; exit 1',
     "is killed at the end": '"$real" "$@"; kill -KILL $$',
-    "hangs": '"$real" "$@" | head -c 700000; exec sleep 600',
+    "hangs": '"$real" "$@" | head -c 300000; exec sleep 600',
     "changes a byte": "\"$real\" \"$@\" | tr '\\376' '\\377'",
     "prints more": '"$real" "$@"; echo more',
 }
@@ -88,7 +88,7 @@ def lying(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str
         liar.write_text(f"#!/bin/sh\nreal='{need_tool(name)}'\n{LIES[lie]}\n")
         liar.chmod(0o755)
         monkeypatch.setenv("PATH", f"{liar.parent}:{os.environ['PATH']}")
-        monkeypatch.setattr(payload, "STALL", 0.5)
+        monkeypatch.setattr(payload, "STALL", 3.0 if lie == "hangs" else 60.0)
         return read(tmp_path, form, "xz")
 
     return read_by_liar

@@ -141,6 +141,11 @@ def test_sums_with_escaped_names(tmp_path: Path) -> None:
     assert (found.findings, found.facts.installed_size) == ((), None)
 
 
+def test_control_data_of_another_century(tmp_path: Path) -> None:
+    fields = b"Package: demo\nVersion: 1\nArchitecture: all\nMaintainer: Andr\xe9 <a@example.org>\n"
+    assert look_at(tmp_path, deb(archive(), control_tar=control(control=fields))).facts.name == "demo"
+
+
 # --- odd ones --------------------------------------------------------------------------------------------------------
 
 
