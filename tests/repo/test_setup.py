@@ -97,7 +97,7 @@ def test_newest_version_last() -> None:
 def test_every_package_of_the_list_says_what_for() -> None:
     need_tool("dpkg")
     groups = [line.strip("[]") for line in packages.LIST.read_text("utf-8").splitlines() if line.startswith("[")]
-    assert groups == ["demo", "tests"]
+    assert groups == ["demo", "tests", "boot"]
     for line in packages.LIST.read_text("utf-8").splitlines():
         assert not line or line[0] in "#[" or len(line.split()) > 2, line
     assert {row.package for row in packages.needed("demo")} >= {"apt", "dpkg"}

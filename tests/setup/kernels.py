@@ -46,9 +46,16 @@ KERNELS = (
     Kernel("arm64", "arm64", ("bookworm-security", "bookworm"), r"linux-image-6\.1\.[\d.-]+-cloud-arm64"),
     Kernel("s390x", "s390x", ("bookworm",), r"linux-image-6\.1\.[\d.-]+-s390x"),  # 64 bits, big-endian
     Kernel("armel", "armel", ("bookworm",), r"linux-image-6\.1\.[\d.-]+-rpi"),  # 32 bits, REL
-    Kernel("riscv64", "riscv64", ("trixie-security", "trixie"), r"linux-image-6\.12\.[\d.]+\+deb13-riscv64"),  # labels
-    Kernel(
-        "amd64-6.12", "amd64", ("trixie-security", "trixie"), r"linux-image-6\.12\.[\d.]+\+deb13-cloud-amd64", NOTHING
+    Kernel(  # labels
+        "riscv64", "riscv64", ("trixie-security", "trixie"), r"linux-image-6\.12\.[\d.]+\+deb13-riscv64", boot=True
+    ),
+    Kernel(  # decompresses modules itself
+        "amd64-6.12",
+        "amd64",
+        ("trixie-security", "trixie"),
+        r"linux-image-6\.12\.[\d.]+\+deb13-cloud-amd64",
+        NOTHING,
+        boot=True,
     ),
 )
 

@@ -15,8 +15,9 @@ RELOCATIONS = (4, 9)
 def flip_anywhere(patient: Patient, random: Random) -> str:
     """One bit of the file."""
     offset = random.randrange(len(patient.data))
+    told = where(patient, offset)
     patient.flip(offset, 1 << random.randrange(8))
-    return f"bit at {offset}"
+    return f"bit of {told}"
 
 
 def flip_contents(patient: Patient, random: Random) -> str:
@@ -110,6 +111,60 @@ def swap_relocations(patient: Patient, random: Random) -> str:
     return f"{patient.names[which]} {entry} swapped"
 
 
+def swap_targets(patient: Patient, random: Random) -> str:
+    """Two relocation sections apply to each other's targets."""
+    one, other = random.sample(_relocation_sections(patient), 2)
+    a, b = patient.section(one, "info"), patient.section(other, "info")
+    patient.set_section(one, info=b).set_section(other, info=a)
+    return f"targets of {patient.names[one]} and {patient.names[other]} swapped"
+
+
+def relink(patient: Patient, random: Random) -> str:
+    """A relocation section names another symbol table."""
+    which = random.choice(_relocation_sections(patient))
+    value = random.randrange(patient.header("shnum") + 2)
+    patient.set_section(which, link=value)
+    return f"{patient.names[which]} link = {value}"
+
+
+def misplace_symbol(patient: Patient, random: Random) -> str:
+    """A symbol, as likely one without a name, gets a section index that is out of range or special."""
+    unnamed = [row for row in range(patient.count) if not patient.symbol(row, "name")]
+    row = random.choice(unnamed if random.random() < 0.5 else range(patient.count))
+    number = patient.header("shnum")
+    value = random.choice([0, number, number + 1, 0xFEFF, 0xFF00, 0xFF20, 0xFFF1, 0xFFF2, 0xFFFF])
+    name = patient.symbol_name(row)
+    patient.set_symbol(row, shndx=value)
+    return f"symbol {row} {name} shndx = {value:#x}"
+
+
+def toggle_klp(patient: Patient, random: Random) -> str:
+    """A section gets or loses the flag of livepatch relocations."""
+    marked = [i for i in range(patient.header("shnum")) if patient.section(i, "flags") & 0x100000]
+    index = random.choice(marked or _relocation_sections(patient))
+    patient.set_section(index, flags=patient.section(index, "flags") ^ 0x100000)
+    return f"livepatch flag of {patient.names[index]}"
+
+
+def empty_group(patient: Patient, random: Random) -> str:
+    """A group loses members, or all of them."""
+    index = random.choice([i for i in range(patient.header("shnum")) if patient.section(i, "type") == 17])
+    size = random.randrange(0, patient.section(index, "size"), 4)
+    patient.set_section(index, size=size)
+    return f"group {index} of {size} bytes"
+
+
+def cut_strings(patient: Patient, random: Random) -> str:
+    """A string table ends sooner, or not with a NUL."""
+    index = random.choice([i for i in range(patient.header("shnum")) if patient.section(i, "type") == 3])
+    size = patient.section(index, "size")
+    if random.random() < 0.5:
+        patient.set_bytes(index, size - 1, b"x")
+        return f"{patient.names[index]} without a last NUL"
+    patient.set_section(index, size=random.randrange(size))
+    return f"{patient.names[index]} cut"
+
+
 def lose_section(patient: Patient, random: Random) -> str:
     """A section becomes another that is empty."""
     index = random.randrange(1, patient.header("shnum"))
@@ -123,15 +178,17 @@ def swap_sections(patient: Patient, random: Random) -> str:
     count, size = patient.header("shnum"), 64 if patient.is64 else 40
     one, other = random.randrange(1, count), random.randrange(1, count)
     a, b = patient.at(one), patient.at(other)
+    names = patient.names[one], patient.names[other]
     patient.data[a : a + size], patient.data[b : b + size] = patient.data[b : b + size], patient.data[a : a + size]
-    return f"sections {one} and {other} swapped"
+    return f"sections {one} {names[0]} and {other} {names[1]} swapped"
 
 
 def add_section(patient: Patient, random: Random) -> str:
     """One more."""
     name = random.choice([".debug_info", ".text", ".new", ".stab", ".gnu_debuglink", ""])
-    patient.append_section(name, bytes(random.randrange(3)), flags=random.choice([0, 0, 2, 5]))
-    return f"section {name} added"
+    data = bytes(random.randrange(3))
+    patient.append_section(name, data, flags=random.choice([0, 0, 2, 5]))
+    return f"section {name} added, {len(data)} bytes"
 
 
 def cut_or_grow(patient: Patient, random: Random) -> str:
@@ -141,6 +198,23 @@ def cut_or_grow(patient: Patient, random: Random) -> str:
         return f"cut at {len(patient.data)}"
     patient.data += bytes(random.randrange(1, 9))
     return "longer"
+
+
+def where(patient: Patient, offset: int) -> str:
+    """What lies at an offset of the file, as far as it can be told."""
+    header = HEADER[patient.is64]
+    if offset < (64 if patient.is64 else 52):
+        return "header " + next((f for f, (at, _) in reversed(header.items()) if at <= offset), "ident")
+    size = 64 if patient.is64 else 40
+    index, at = divmod(offset - patient.header("shoff"), size)
+    if 0 <= index < patient.header("shnum"):
+        fields = sorted(SECTION[patient.is64].items(), key=lambda item: item[1][0])
+        return f"section {index} {patient.names[index]} {[f for f, (start, _) in fields if start <= at][-1]} ="
+    for index in range(patient.header("shnum")):
+        start, end = patient.section(index, "offset"), patient.section(index, "size")
+        if patient.section(index, "type") != 8 and start <= offset < start + end:
+            return f"contents of {patient.names[index]}"
+    return "padding"
 
 
 def _other(value: int, random: Random, letter: str) -> int:
@@ -168,18 +242,28 @@ def _relocations(patient: Patient) -> list[tuple[int, int]]:
 
 KINDS: tuple[Damage, ...] = (
     flip_anywhere, flip_contents, change_header, change_section, change_symbol, swap_symbols, lose_symbol,
-    change_relocation, swap_relocations, lose_section, swap_sections, add_section, cut_or_grow,
+    change_relocation, swap_relocations, swap_targets, relink, misplace_symbol, toggle_klp, empty_group, cut_strings,
+    lose_section, swap_sections, add_section, cut_or_grow,
 )  # fmt: skip
 
 
+def one(data: bytes, random: Random) -> tuple[bytes, str]:
+    """The file with just one damage, and what it is; kinds that find nothing to damage are passed over."""
+    while data:
+        patient = Patient(data)
+        try:
+            told = random.choice(KINDS)(patient, random)
+        except (ValueError, LookupError, StopIteration, ArithmeticError, struct.error):
+            continue  # no group, say; or an earlier damage left nothing to be found
+        if bytes(patient) != data:
+            return bytes(patient), told
+    return data, "nothing left"
+
+
 def mutant(data: bytes, random: Random) -> tuple[bytes, str]:
-    """The file with one damage, or a few, and what they are."""
-    patient = Patient(data)
+    """The file with one damage, or two, and what they are."""
     told = []
     for _ in range(random.choice([1, 1, 1, 1, 2])):
-        try:
-            told.append(random.choice(KINDS)(patient, random))
-        except (ValueError, LookupError, StopIteration, ArithmeticError, struct.error):
-            told.append("no more")  # the first damage left nothing to be found
-        patient.__dict__.pop("names", None)
-    return bytes(patient), ", ".join(told)
+        data, what = one(data, random)
+        told.append(what)
+    return data, ", ".join(told)

@@ -1,0 +1,1 @@
+"""The verifier against thousands of damaged modules, and against thousands that are only laid out otherwise."""
