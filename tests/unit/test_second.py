@@ -12,7 +12,8 @@ from pkghook.ko import second
 from pkghook.ko.elf import parse
 from pkghook.ko.file import BytesImage
 from pkghook.model import SectionRow, SectionTable
-from tests import mutants, shapes
+from tests import shapes
+from tests.mutants.damages import mutant
 from tests.shapes import KINDS
 from tests.surgery import Patient, elf
 
@@ -117,7 +118,7 @@ def test_damaged_files_end_as_findings() -> None:
     for kind in KINDS.values():
         data = shapes.module(kind)
         for _ in range(150):
-            damaged, _ = mutants.mutant(data, random)
+            damaged, _ = mutant(data, random)
             try:
                 parsed = parse(BytesImage(damaged))
             except ModuleError:
