@@ -23,13 +23,14 @@ class Verb:
 
     def __init__(self, help: str, *, args: str = "", optional: bool = False, needs: str = "") -> None:
         self.help = help
-        self.args = args.split()  # names of the positional arguments
+        self.args = args.split()  # names of the positional arguments; with "..." behind the last, one or more of it
         self.optional = optional  # whether they may be left out
         self.needs = needs  # a setting without which the verb makes no sense
 
 
 VERBS = {
     "strip": Verb("strip the modules below ROOT, prove each result, account for every byte", args="ROOT"),
+    "check": Verb("judge packages, directories and modules; nothing is changed", args="PATH..."),
     "record": Verb("write down what each module below ROOT is before other tools touch it", args="ROOT", needs="out"),
     "verify": Verb("are these two files or trees the same modules to the kernel's loader?", args="BEFORE AFTER"),
     "explain": Verb("the text behind a finding id; without one, the list", args="ID", optional=True),
@@ -142,10 +143,10 @@ def _check_words(verb: str, words: Sequence[str]) -> None:
     from pkghook.errors import UsageError
 
     names, hint = VERBS[verb].args, f"pkghook {verb} --help"
-    if len(words) > len(names):
+    if len(words) > len(names) and not names[-1].endswith("..."):
         raise UsageError(f"one argument too many: {words[len(names)]}", hint=hint)
     if len(words) < len(names) and not VERBS[verb].optional:
-        raise UsageError(f"{verb} needs {names[len(words)]}", hint=hint)
+        raise UsageError(f"{verb} needs {names[len(words)].removesuffix('...')}", hint=hint)
 
 
 def parser(verb: str) -> ArgumentParser:

@@ -103,6 +103,31 @@ class Entry(NamedTuple):
     findings: tuple[Finding, ...] = ()
 
 
+class SectionRow(NamedTuple):
+    """One section header as a reader of ELF files saw it; numbers as they stand in the file."""
+
+    name: str  # what is no UTF-8 in it is replaced by U+FFFD
+    type: int
+    flags: int
+    addr: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    align: int
+    entsize: int
+
+
+class SectionTable(NamedTuple):
+    """All that decides whether a module is stripped, and how far, whichever reader of ELF files says it."""
+
+    bits: int  # 32 or 64
+    order: str  # "<" or ">"
+    type: int
+    machine: int
+    rows: tuple[SectionRow, ...]
+
+
 class Interface(NamedTuple):
     """What users of a module rely on, from `.modinfo`, the export and the import tables; all sorted, each once.
 
@@ -140,8 +165,15 @@ class Looked(NamedTuple):
     build_id: str = ""
     btf: bool = False  # whether there is a .BTF section
     sha256: str = ""  # of the file; only where something asks for it
+    image_sha256: str = ""  # of the image, where that is not the whole file; only where something asks for it
+    proof: Proof = Proof.NONE  # `recorded` if a record proves the module
     interface: Interface | None = None  # only where something asks for it
     findings: tuple[Finding, ...] = ()
+
+    @property
+    def saving(self) -> int:
+        """Bytes of the image that stripping would free."""
+        return self.image_size - self.expected
 
 
 class PackageFacts(NamedTuple):
@@ -156,4 +188,5 @@ class PackageFacts(NamedTuple):
     file_size: int = 0  # the package file as it lies on disk
     installed_size: int | None = None  # as its header declares it (Debian: KiB times 1024), None if it does not
     counted_size: int = 0  # the same sum made from what the payload gave, by the format's own way of counting
+    uncertain_size: int = 0  # what the declared one may have besides: dpkg-gencontrol counts control files too
     members: int = 0  # files, directories and links in it

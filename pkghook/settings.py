@@ -23,6 +23,13 @@ CommandLine = Mapping[str, str | Sequence[str]]  # by setting name; switches as 
 Keep = tuple[str, str, str, str]  # glob, finding id or "", reason, origin: the fields of judge.policy.Keep in order
 
 
+class AtLeast(NamedTuple):
+    """How much has to be gone: bytes, or else a part of what there was."""
+
+    bytes: int = 0
+    percent: float = 0.0
+
+
 class Settings(NamedTuple):
     """All settings of a run, valid; the defaults stand here. Files are paths as given, "" where none is wanted."""
 
@@ -48,6 +55,9 @@ class Settings(NamedTuple):
     digest_before: bool = False
     dry_run: bool = False
     fsync: str = "auto"
+    require_modules: bool = False
+    second_reader: bool = True
+    min_shrink: AtLeast | None = None
     jobs: int = 1  # `gather` puts the CPUs allowed to this process here where nothing else is said
     max_module_size: int = 4 << 30  # bytes, decompressed
     tool_timeout: float = 300.0  # seconds per call of an outside tool
@@ -123,6 +133,19 @@ def size(text: str) -> int:
     return int(number) * UNITS[unit]
 
 
+def at_least(text: str) -> AtLeast:
+    """A percentage of more than 0 and less than 100 with a `%` behind it, or a size as `size` has it."""
+    if not text.strip().endswith("%"):
+        return AtLeast(bytes=size(text))
+    try:
+        percent = float(text.strip()[:-1])
+    except ValueError:
+        raise ValueError(f"{text!r} is not a percentage") from None
+    if not 0 < percent < 100:
+        raise ValueError(f"{text} is not between 0 and 100 %")
+    return AtLeast(percent=percent)
+
+
 def seconds(text: str) -> float:
     """A positive, finite number of seconds."""
     try:
@@ -176,9 +199,11 @@ class Row(NamedTuple):
 
 
 _STRIP = ("strip",)
+_CHECK = ("check",)
+_JUDGE = ("strip", "check")
 _PROVE = ("strip", "verify")
-_READ = ("strip", "record", "verify")
-_TELL = ("strip", "verify", "explain", "tools")
+_READ = ("strip", "check", "record", "verify")
+_TELL = ("strip", "check", "verify", "explain", "tools")
 
 ROWS: tuple[Row, ...] = (
     Row("chain", ("--chain",), chain, "steps to try, in order, or a named chain (thread)", _STRIP, "A,B,C"),
@@ -202,8 +227,8 @@ ROWS: tuple[Row, ...] = (
         "signed",
         ("--signed",),
         one_of("fail", "keep", "strip"),
-        "signed and still unstripped modules: fail, keep them, or remove the signature and strip",
-        _STRIP,
+        "signed and still unstripped modules: fail, keep them, or (strip) remove the signature and strip",
+        _JUDGE,
         "fail|keep|strip",
     ),
     Row(
@@ -211,7 +236,7 @@ ROWS: tuple[Row, ...] = (
         ("--livepatch",),
         one_of("strip", "keep", "fail"),
         "livepatch modules: strip debug information only, keep them, or fail",
-        _STRIP,
+        _JUDGE,
         "strip|keep|fail",
     ),
     Row(
@@ -219,16 +244,45 @@ ROWS: tuple[Row, ...] = (
         ("--keep",),
         keep_entry,
         "leave the modules that match GLOB as they are; may be given several times",
-        _STRIP,
+        _JUDGE,
         "GLOB=REASON",
         many=True,
     ),
-    Row("keep_dir", ("--keep-dir",), path, "directory of *.toml files with further keep entries", _STRIP, "DIR"),
-    Row("include_debug", ("--include-debug",), boolean, "take in the modules of debug trees", ("strip", "record")),
+    Row("keep_dir", ("--keep-dir",), path, "directory of *.toml files with further keep entries", _JUDGE, "DIR"),
+    Row(
+        "include_debug",
+        ("--include-debug",),
+        boolean,
+        "take in the modules of debug trees",
+        ("strip", "check", "record"),
+    ),
     Row("require_proof", ("--require-proof",), boolean, "fail when a module has no proof", _STRIP),
-    Row("before", ("--before",), path, "record made by `pkghook record` before other tools ran", _STRIP, "FILE"),
+    Row("before", ("--before",), path, "record made by `pkghook record` before other tools ran", _JUDGE, "FILE"),
     Row("out", ("-o", "--out"), path, "where the record goes", ("record",), "FILE"),
-    Row("receipt", ("--receipt",), path, "write the receipt (JSON) to FILE", _STRIP, "FILE"),
+    Row(
+        "receipt",
+        ("--receipt",),
+        path,
+        "receipt (JSON): strip writes it to FILE, check holds the modules against it",
+        _JUDGE,
+        "FILE",
+    ),
+    Row("require_modules", ("--require-modules",), boolean, "fail where there is no module at all", _CHECK),
+    Row(
+        "min_shrink",
+        ("--min-shrink",),
+        at_least,
+        "fail unless the modules have lost so much since --receipt or --before saw them",
+        _CHECK,
+        "BYTES|N%",
+    ),
+    Row(
+        "second_reader",
+        ("--second-reader",),
+        boolean,
+        "have each module's section table read by pyelftools as well [default: yes]",
+        _CHECK,
+    ),
     Row("digest_before", ("--digest-before",), boolean, "put the SHA-256 of the bytes before into the receipt", _STRIP),
     Row("dry_run", ("-n", "--dry-run"), boolean, "say what would happen and change nothing", _STRIP),
     Row(
@@ -239,7 +293,14 @@ ROWS: tuple[Row, ...] = (
         _STRIP,
         "auto|yes|no",
     ),
-    Row("fail_on", ("--fail-on",), severity, "lowest severity that fails the run", _PROVE, "info|warning|error"),
+    Row(
+        "fail_on",
+        ("--fail-on",),
+        severity,
+        "lowest severity that fails the run",
+        ("check", *_PROVE),
+        "info|warning|error",
+    ),
     Row("jobs", ("-j", "--jobs"), count, "modules at a time [default: the CPUs allowed]", _READ, "N"),
     Row("max_module_size", ("--max-module-size",), size, "refuse larger modules, decompressed", _READ, "BYTES[K|M|G]"),
     Row("tool_timeout", ("--tool-timeout",), seconds, "time limit of one call of a tool", _STRIP, "SECONDS"),

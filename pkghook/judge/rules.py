@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 from pkghook.findings import Finding, Severity, make
 from pkghook.judge.policy import silenced
 from pkghook.judge.receipt import Override
-from pkghook.model import Entry, Proof, State
+from pkghook.model import Entry, Looked, Proof, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pkghook.judge.policy import Keep, Policy
+
+    Modules = Sequence[Entry] | Sequence[Looked]
 
 
 def conclude(
@@ -65,7 +67,7 @@ def excuse(policy: Policy, entry: Entry) -> Entry:
     return entry._replace(state=State.KEPT, reason="; ".join(reasons), sizes=sizes)
 
 
-def overrides(policy: Policy, entries: Sequence[Entry], findings: Sequence[Finding]) -> tuple[Override, ...]:
+def overrides(policy: Policy, entries: Modules, findings: Sequence[Finding]) -> tuple[Override, ...]:
     """The keep entries that matched something, in the order of the policy, with what they matched.
 
     `findings` are those about the tree as a whole; those of the entries are taken from there.
@@ -75,7 +77,7 @@ def overrides(policy: Policy, entries: Sequence[Entry], findings: Sequence[Findi
     return tuple(override for override in used if override.matched)
 
 
-def unused_keeps(policy: Policy, entries: Sequence[Entry], findings: Sequence[Finding]) -> Iterator[Finding]:
+def unused_keeps(policy: Policy, entries: Modules, findings: Sequence[Finding]) -> Iterator[Finding]:
     """The keep entries that matched nothing, but for those that a vendor installed for every tree.
 
     Entries that silence this very finding are passed over: whether they match is not known before it ends.
@@ -87,16 +89,16 @@ def unused_keeps(policy: Policy, entries: Sequence[Entry], findings: Sequence[Fi
             yield make("unused-keep", keep.glob, **about, reason=keep.reason, origin=keep.origin)
 
 
-def silenceable(entry: Entry, finding: Finding) -> bool:
+def silenceable(entry: Entry | Looked, finding: Finding) -> bool:
     """Whether a keep entry may silence a finding of this module.
 
     Not an error of a module that failed: the gate is closed for it, and the report has to say why.  One
     whose every error is named by a keep entry has not failed but is kept: see `excuse`.
     """
-    return entry.state is not State.FAILED or finding.severity < Severity.ERROR
+    return isinstance(entry, Looked) or entry.state is not State.FAILED or finding.severity < Severity.ERROR
 
 
-def _matched(keep: Keep, entries: Sequence[Entry], findings: Iterable[Finding]) -> tuple[str, ...]:
+def _matched(keep: Keep, entries: Modules, findings: Iterable[Finding]) -> tuple[str, ...]:
     if keep.finding:
         subjects = {each.subject for each in findings if each.id == keep.finding and keep.matches(each.subject)}
     else:

@@ -27,6 +27,7 @@ _NAMES = (
     (".ko.zst", Compression.ZSTD),
 )
 MAGIC_SIZE = 6  # bytes of a file's head that `sniff` needs
+PEEK = 192 << 10  # bytes of a compressed file with which `first_bytes` has some: a zstd block has up to 128 KiB
 
 _PIECE = 1 << 18  # compressed bytes given to a decoder at once
 _CHUNK = 1 << 20  # decompressed bytes taken from it at once
@@ -70,6 +71,17 @@ def decompress(data: bytes, how: Compression, limit: int) -> bytes:
     for chunk in _chunks(data, how, limit):
         image.write(chunk)
     return image.getvalue()
+
+
+def first_bytes(data: bytes, how: Compression) -> bytes:
+    """What the beginning of a compressed file unfolds to, a chunk at the most; b"" where it is damaged.
+
+    `data` may be cut off anywhere behind `PEEK` bytes.  Raises MissingDependencyError as `decompress`.
+    """
+    try:
+        return next(filter(None, _DECODERS[how](data)), b"")
+    except ModuleError:
+        return b""
 
 
 def compress(image: bytes, how: Compression) -> bytes:

@@ -232,18 +232,18 @@ OBLIGATIONS: Sequence[Callable[[Facts, Facts], Iterator[Fault]]] = (
 
 
 def judge_recorded(
-    record: Record, path: str, status: os.stat_result, now: Callable[[], Facts]
+    record: Record, path: str, status: os.stat_result | None, now: Callable[[], Facts]
 ) -> tuple[Proof, tuple[Finding, ...]]:
     """Is the module at `path` the recorded one? RECORDED if it is; else NONE, with what was lost as findings.
 
-    `status` is that of the open file; `now` reads it and works out its facts, and is not called for a file
-    that nobody touched.  What it raises as ModuleError is what became of the module.  A signature that was
-    lost, or that no longer fits, is an error; another one is told.
+    `status` is that of the open file, None for one in a package; `now` reads it and works out its facts, and is not
+    called for a file that nobody touched.  What it raises as ModuleError is what became of the module.  A signature
+    that was lost, or that no longer fits, is an error; another one is told.
     """
     recorded = record.find(path)
     if recorded is None:
         return Proof.NONE, (make("record-missing", path),)
-    if recorded.identity and recorded.identity == identity(status):
+    if status and recorded.identity and recorded.identity == identity(status):
         return Proof.RECORDED, ()
     try:
         facts = now()

@@ -14,6 +14,8 @@ from pkghook.ko import codec, signature
 from pkghook.model import Compression
 
 if TYPE_CHECKING:
+    from mmap import mmap
+
     from pkghook.ko.signature import Signature
 
 _ELF = b"\x7fELF"
@@ -68,7 +70,7 @@ class BytesImage:
 
     __slots__ = ("data", "size")
 
-    def __init__(self, data: bytes, size: int | None = None) -> None:
+    def __init__(self, data: bytes | mmap, size: int | None = None) -> None:
         self.data = data
         self.size = len(data) if size is None else size
 
@@ -108,8 +110,25 @@ def load(fd: int, name: str, *, limit: int) -> ModuleFile:
     how = _compression(head, name)
     if how is Compression.NONE:
         return _unsign(raw, head, how, size)
-    data = codec.decompress(raw.read(0, size), how, limit)
-    return _unsign(BytesImage(data), data[: codec.MAGIC_SIZE], how, size)
+    return _unfolded(raw.read(0, size), how, limit)
+
+
+def unwrap(whole: BytesImage, name: str, *, limit: int) -> ModuleFile:
+    """As `load`, for a file whose contents are in memory; those of a plain one are not copied."""
+    if not whole.size:
+        raise ModuleError("empty-file")
+    if whole.size > limit:
+        raise ModuleError("too-large", size=whole.size, limit=limit)
+    head = whole.read(0, min(whole.size, codec.MAGIC_SIZE))
+    how = _compression(head, name)
+    if how is Compression.NONE:
+        return _unsign(whole, head, how, whole.size)
+    return _unfolded(whole.read(0, whole.size), how, limit)
+
+
+def _unfolded(data: bytes, how: Compression, limit: int) -> ModuleFile:
+    image = codec.decompress(data, how, limit)
+    return _unsign(BytesImage(image), image[: codec.MAGIC_SIZE], how, len(data))
 
 
 def _size(fd: int, limit: int) -> int:

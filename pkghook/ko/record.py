@@ -6,7 +6,7 @@ the fields of `facts.Facts`, of which those that are tuples of their own are lis
 fields.
 
 A module is found again by path without compression suffix, because builds compress between `pkghook record`
-and `pkghook strip --before`.
+and `pkghook strip --before`, and with or without `usr/` before `lib/modules`, because some move them there.
 
 A file with the recorded identity (size, times, inode) is taken for unchanged, its facts are not worked out
 again.  That is the trust that make and git put into the same numbers: whoever writes to a file, renames
@@ -62,7 +62,9 @@ def identity(status: os.stat_result, now: int | None = None) -> Identity:
 
 
 def stem(path: str) -> str:
-    """A module's path without compression suffix."""
+    """A module's path without compression suffix and without the `usr/` of a merged /usr."""
+    if path.startswith("usr/lib/modules/"):
+        path = path.removeprefix("usr/")
     for suffix in SUFFIXES.values():
         if suffix and path.endswith(f".ko{suffix}"):
             return path.removesuffix(suffix)

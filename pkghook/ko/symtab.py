@@ -153,7 +153,7 @@ class SymbolTable:
 def symbol_table(elf: Elf) -> SymbolTable:
     """The module's one symbol table, with its string table, checked.
 
-    Raises ModuleError: bad-symbol-table (none, two, odd sizes), bad-string-table, bad-symbol,
+    Raises ModuleError: no-symbol-table, bad-symbol-table (two, odd sizes), bad-string-table, bad-symbol,
     too-many-sections (SHT_SYMTAB_SHNDX).
     """
     found = elf.cache.get("symtab")
@@ -166,6 +166,8 @@ def _find(elf: Elf) -> SymbolTable:
     kinds = elf.columns.type
     if SHT_SYMTAB_SHNDX in kinds:
         raise ModuleError("too-many-sections", extended="SHT_SYMTAB_SHNDX")
+    if SHT_SYMTAB not in kinds:
+        raise ModuleError("no-symbol-table", sections=elf.count)
     if kinds.count(SHT_SYMTAB) != 1:
         raise ModuleError("bad-symbol-table", tables=kinds.count(SHT_SYMTAB))
     section = elf.section(kinds.index(SHT_SYMTAB))

@@ -1,7 +1,8 @@
-"""Reports: pure functions from what was done (a receipt) and the judgement on it (a verdict) to text.
+"""Reports: pure functions from what a run did or saw (a receipt or a survey) and the verdict on it to text.
 
-To add a form, add a module with `render(receipt, verdict, style) -> str` and a row to `REPORTS`.
-What a report needs of its two values is said in `facts`, since `judge` is another wing.
+To add a form, add a module with `render(run, verdict, style) -> str` and a row to `REPORTS`.
+What a report needs of its two values is said in `facts`, since `judge` is another wing; what receipt and survey
+have in common is `facts.Run`.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
-    from pkghook.report.facts import Receipt, Verdict
+    from pkghook.report.facts import Run, Verdict
     from pkghook.settings import Settings
 
 
@@ -33,9 +34,9 @@ class Report(NamedTuple):
 
     module: str
 
-    def __call__(self, receipt: Receipt, verdict: Verdict, style: Style) -> str:
+    def __call__(self, run: Run, verdict: Verdict, style: Style) -> str:
         """The report; ends with a newline unless it is empty."""
-        text: str = import_module(self.module).render(receipt, verdict, style)
+        text: str = import_module(self.module).render(run, verdict, style)
         return text
 
 

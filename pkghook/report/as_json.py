@@ -1,7 +1,7 @@
-"""The report for programs: the receipt and the verdict on it as one JSON document.
+"""The report for programs: a receipt or a survey and the verdict on it as one JSON document.
 
-It has the members of a receipt, under the same names and with entries in the same form (a field that has its
-default is left out), but `findings` are those of the verdict, each with title and hint; beside them stand
+It has the members of the receipt or survey, under the same names and with entries in the same form (a field that
+has its default is left out), but `findings` are those of the verdict, each with title and hint; beside them stand
 `passed` and `silenced`.  Layout as `fields`: pure ASCII, one entry a line.
 """
 
@@ -12,37 +12,64 @@ from typing import TYPE_CHECKING
 from pkghook import fields
 from pkghook.findings import Finding, registry
 from pkghook.model import Sizes
+from pkghook.report.facts import is_receipt, is_survey
 
 if TYPE_CHECKING:
     from pkghook.report import Style
-    from pkghook.report.facts import Override, Receipt, Row, Sums, Totals, Verdict
+    from pkghook.report.facts import LookedSums, Override, Receipt, Row, Run, Sums, Survey, Totals, Verdict
 
 FORMAT = "pkghook report"
 VERSION = 1
 
 
-def render(receipt: Receipt, verdict: Verdict, style: Style) -> str:
+def render(run: Run, verdict: Verdict, style: Style) -> str:
     """The document, ending with a newline. The style changes nothing in it."""
     del style
-    walk = receipt.walk
     document = {
         "format": FORMAT,
         "version": VERSION,
         "passed": verdict.passed,
         "findings": [explained(found) for found in verdict.findings],
         "silenced": [plain(found) for found in verdict.silenced],
-        "pkghook": receipt.pkghook,
-        "mode": receipt.mode,
-        "settings": receipt.settings,
+        "pkghook": run.pkghook,
+        "mode": run.mode,
+        "settings": run.settings,
+        **(_stripped(run) if is_receipt(run) else {}),
+        **(_looked(run) if is_survey(run) else {}),
+        "overrides": [_override(override) for override in run.overrides],
+        "entries": [plain(entry) for entry in run.entries],
+    }
+    return fields.layout(document).decode("ascii")
+
+
+def _stripped(receipt: Receipt) -> dict[str, object]:
+    walk = receipt.walk
+    return {
         "tools": receipt.tools,
         "totals": _totals(receipt.totals),
         "rows": [_row(row) for row in receipt.totals.rows],
         "walk": {"links": walk.links, "debug_modules": walk.debug_modules, "debug_bytes": walk.debug_bytes},
-        "others": [{"path": path, "size": size} for path, size in walk.others],
-        "overrides": [_override(override) for override in receipt.overrides],
-        "entries": [plain(entry) for entry in receipt.entries],
+        "others": _others(walk.others),
     }
-    return fields.layout(document).decode("ascii")
+
+
+def _looked(survey: Survey) -> dict[str, object]:
+    return {
+        "running": survey.running,
+        "totals": _looked_sums(survey.sums),
+        "rows": [{"source": row.source, "kernel": row.kernel, **_looked_sums(row.sums)} for row in survey.rows],
+        "packages": [plain(package) for package in survey.packages],
+        "others": _others(survey.others),
+    }
+
+
+def _looked_sums(sums: LookedSums) -> dict[str, object]:
+    names = ("modules", "file_size", "kept", "unstripped", "damaged", "compressed", "signed", "image_size", "saving")
+    return {name: getattr(sums, name) for name in (*names, "label_bytes")}
+
+
+def _others(others: tuple[tuple[str, int], ...]) -> list[dict[str, object]]:
+    return [{"path": path, "size": size} for path, size in others]
 
 
 def explained(found: Finding) -> dict[str, object]:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import TypeGuard
 
     from pkghook.findings import Finding
-    from pkghook.model import Entry, Proof, State
+    from pkghook.model import Entry, Looked, PackageFacts, Proof, State
 
 
 class Sums(Protocol):
@@ -139,8 +140,8 @@ class Override(Protocol):
         """What it matched."""
 
 
-class Receipt(Protocol):
-    """What was done: see `judge.receipt.Receipt`."""
+class Run(Protocol):
+    """What the values of all runs have in common, whether they strip or only look: enough for most forms."""
 
     @property
     def pkghook(self) -> str:
@@ -148,11 +149,23 @@ class Receipt(Protocol):
 
     @property
     def mode(self) -> str:
-        """`strip` or `dry-run`."""
+        """`strip` or `dry-run`, `check` or `audit`."""
 
     @property
     def settings(self) -> tuple[tuple[str, str], ...]:
         """Those that shape the result."""
+
+    @property
+    def entries(self) -> Sequence[Entry] | Sequence[Looked]:
+        """One per module, each with path, kernel, names and findings."""
+
+    @property
+    def overrides(self) -> Sequence[Override]:
+        """The keep entries that were used."""
+
+
+class Receipt(Run, Protocol):
+    """What was done: see `judge.receipt.Receipt`."""
 
     @property
     def tools(self) -> tuple[tuple[str, str], ...]:
@@ -163,16 +176,110 @@ class Receipt(Protocol):
         """What else was seen."""
 
     @property
-    def entries(self) -> tuple[Entry, ...]:
+    def entries(self) -> Sequence[Entry]:
         """One per module, sorted by path."""
 
     @property
     def totals(self) -> Totals:
         """Their sums."""
 
+
+class LookedSums(Protocol):
+    """Sums over modules that were looked at: see `judge.survey.Sums`. Bytes, but for the counts."""
+
     @property
-    def overrides(self) -> Sequence[Override]:
-        """The keep entries that were used."""
+    def modules(self) -> int:
+        """How many."""
+
+    @property
+    def file_size(self) -> int:
+        """As they lie on disk or in the package."""
+
+    @property
+    def kept(self) -> int:
+        """How many are left as they are on purpose; what follows is about the others."""
+
+    @property
+    def unstripped(self) -> int:
+        """How many."""
+
+    @property
+    def damaged(self) -> int:
+        """How many have another error."""
+
+    @property
+    def compressed(self) -> int:
+        """How many."""
+
+    @property
+    def signed(self) -> int:
+        """How many."""
+
+    @property
+    def image_size(self) -> int:
+        """The ELF files inside."""
+
+    @property
+    def saving(self) -> int:
+        """What stripping would free."""
+
+    @property
+    def label_bytes(self) -> int:
+        """What dropping labels would free besides."""
+
+
+class LookedRow(Protocol):
+    """The sums of one kernel in one package or directory."""
+
+    @property
+    def source(self) -> str:
+        """The package or directory, "" where there is one only."""
+
+    @property
+    def kernel(self) -> str:
+        """The directory below lib/modules, "" if there is none."""
+
+    @property
+    def sums(self) -> LookedSums:
+        """Their sums."""
+
+
+class Survey(Run, Protocol):
+    """What was seen: see `judge.survey.Survey`."""
+
+    @property
+    def entries(self) -> Sequence[Looked]:
+        """One per module, sorted by source and path."""
+
+    @property
+    def sums(self) -> LookedSums:
+        """Their sums."""
+
+    @property
+    def rows(self) -> Sequence[LookedRow]:
+        """The same by source and kernel, in the order in which they are shown."""
+
+    @property
+    def packages(self) -> Sequence[PackageFacts]:
+        """In the order in which they were named."""
+
+    @property
+    def running(self) -> str:
+        """The kernel that runs, "" where that is no matter."""
+
+    @property
+    def others(self) -> tuple[tuple[str, int], ...]:
+        """ELF files that are no modules: path and size."""
+
+
+def is_survey(run: Run) -> TypeGuard[Survey]:
+    """Whether the run only looked, so that there is a survey of it and no receipt."""
+    return run.mode in {"check", "audit"}
+
+
+def is_receipt(run: Run) -> TypeGuard[Receipt]:
+    """Whether the run stripped, or a dry run told what it would do."""
+    return not is_survey(run)
 
 
 class Verdict(Protocol):

@@ -98,8 +98,9 @@ class Bar:
     def rates(self, elapsed: float) -> str:
         """Modules done, modules and megabytes (10^6 bytes) a second, and the time left, judged by bytes."""
         left = elapsed * (1 - self._done()) / self._done() if self._done() else 0.0
+        of_all = f"/{self._total_modules}" if self._total_modules else ""  # in a package only its end tells
         return (
-            f"{self._modules}/{self._total_modules} modules, {self._modules / elapsed:.0f}/s, "
+            f"{self._modules}{of_all} modules, {self._modules / elapsed:.0f}/s, "
             f"{self._bytes / elapsed / 1e6:.1f} MB/s, {_minutes(left)} left"
         )
 

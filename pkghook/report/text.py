@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from pkghook.findings import Severity, registry
 from pkghook.model import Compression, Outcome, State
 from pkghook.report import printable
+from pkghook.report.facts import is_receipt, is_survey
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from pkghook.findings import Finding
     from pkghook.model import Entry
     from pkghook.report import Style
-    from pkghook.report.facts import Receipt, Row, Sums, Verdict
+    from pkghook.report.facts import Override, Receipt, Row, Run, Sums, Verdict
 
 MANY = 20  # findings of one id that close no gate: more of them are counted, not listed
 WOULD = {State.STRIPPED: "would strip", State.KEPT: "would keep", State.FAILED: "would fail"}
@@ -28,25 +29,37 @@ SEVERITY_COLOUR = {Severity.ERROR: RED, Severity.WARNING: YELLOW, Severity.INFO:
 HEADER = ("kernel", "step", "modules", "before", "after", "saved", "expected", "proof")
 
 
-def render(receipt: Receipt, verdict: Verdict, style: Style) -> str:
+def render(run: Run, verdict: Verdict, style: Style) -> str:
     """The whole report; with `style.quiet` only the findings that close the gate (so "" if there is none)."""
     if style.quiet:
         return _joined(finding_lines([found for found in verdict.findings if found.severity >= style.fail_on], style))
-    parts = [
-        _joined(_modules(receipt, style)),
-        _joined(_table(receipt, style)),
-        _joined(_left_alone(receipt, style)),
-        _joined(finding_lines(verdict.findings, style, {entry.path for entry in receipt.entries})),
-        _joined(_outcome(receipt, verdict, style)),
-    ]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(filter(None, map(_joined, _paragraphs(run, verdict, style))))
+
+
+def _paragraphs(run: Run, verdict: Verdict, style: Style) -> Iterator[Iterable[str]]:
+    if is_survey(run):
+        from pkghook.report import survey
+
+        yield from survey.parts(run, verdict, style)
+    if is_receipt(run):
+        yield from _parts(run, verdict, style)
+
+
+def _parts(receipt: Receipt, verdict: Verdict, style: Style) -> Iterator[Iterable[str]]:
+    """Paragraphs, as lines."""
+    yield _modules(receipt, style)
+    yield _table(receipt, style)
+    yield _left_alone(receipt, style)
+    yield finding_lines(verdict.findings, style, {entry.path for entry in receipt.entries})
+    yield _outcome(receipt, verdict, style)
 
 
 def _joined(lines: Iterable[str]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _paint(text: str, colour: str, style: Style) -> str:
+def paint(text: str, colour: str, style: Style) -> str:
+    """`text` in a colour, where the style has any."""
     return f"\x1b[{colour}m{text}\x1b[0m" if style.colour else text
 
 
@@ -62,7 +75,8 @@ def human(size: int) -> str:
     return f"{value / 1000:.1f} TB"
 
 
-def _plural(count: int, noun: str) -> str:
+def plural(count: int, noun: str) -> str:
+    """`1 module`, `2 modules`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
@@ -75,7 +89,7 @@ def _modules(receipt: Receipt, style: Style) -> Iterator[str]:
         if style.verbose or _remarkable(entry):
             word = f"{_word(entry.state, receipt.mode):16}"
             details = "; ".join(_details(entry))
-            painted = _paint(word, RED, style) if entry.state is State.FAILED else word
+            painted = paint(word, RED, style) if entry.state is State.FAILED else word
             yield f"{painted} {printable(entry.path)}{': ' if details else ''}{details}"
 
 
@@ -108,7 +122,7 @@ def _details(entry: Entry) -> Iterator[str]:
     if entry.reason:
         yield printable(entry.reason)
     if entry.names:
-        yield _plural(len(entry.names), "further hard link")
+        yield plural(len(entry.names), "further hard link")
     if entry.findings:
         yield " ".join(f"[{id}]" for id in dict.fromkeys(found.id for found in entry.findings))
 
@@ -131,8 +145,8 @@ def _table(receipt: Receipt, style: Style) -> Iterator[str]:
         lines += _cells(("total", ""), receipt.totals, "", packed=bool(packed))
     if lines:
         saved = "would save" if receipt.mode == "dry-run" else "saved"
-        header, *rest = _aligned([tuple(saved if name == "saved" else name for name in HEADER), *lines])
-        yield _paint(header, BOLD, style)
+        header, *rest = aligned([tuple(saved if name == "saved" else name for name in HEADER), *lines])
+        yield paint(header, BOLD, style)
         yield from rest
 
 
@@ -151,10 +165,9 @@ def _proofs(row: Row) -> str:
     return ", ".join(name if count == row.modules else f"{name} {count}" for name, count in counts)
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """The rows as lines, two blanks between columns: names and proofs to the left, numbers to the right."""
+def aligned(rows: Sequence[Sequence[str]], marks: str = "<<>>>>><") -> Iterator[str]:
+    """The rows as lines, two blanks between columns: `<` means to the left, as names, `>` to the right, as numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    marks = "<<>>>>><"
     for row in rows:
         cells = zip(row, marks, widths, strict=True)
         yield "  ".join(f"{cell:{mark}{width}}" for cell, mark, width in cells).rstrip()
@@ -164,17 +177,21 @@ def _left_alone(receipt: Receipt, style: Style) -> Iterator[str]:
     """What the walk saw beside the modules it accounts for; keep entries with `-v`."""
     walk = receipt.walk
     if walk.debug_modules:
-        yield f"debug trees: {_plural(walk.debug_modules, 'module')} kept ({human(walk.debug_bytes)})"
+        yield f"debug trees: {plural(walk.debug_modules, 'module')} kept ({human(walk.debug_bytes)})"
     if walk.others:
         total = human(sum(size for _, size in walk.others))
         yield f"other ELF files: {len(walk.others)}, not touched ({total})"
-    if not style.verbose:
-        return
-    for path, size in walk.others:
-        yield f"  {printable(path)}: {human(size)}"
-    if walk.links:
-        yield f"symlinks: {walk.links}, not followed"
-    for keep, matched in ((override.keep, override.matched) for override in receipt.overrides):
+    if style.verbose:
+        for path, size in walk.others:
+            yield f"  {printable(path)}: {human(size)}"
+        if walk.links:
+            yield f"symlinks: {walk.links}, not followed"
+        yield from kept_by(receipt.overrides)
+
+
+def kept_by(overrides: Iterable[Override]) -> Iterator[str]:
+    """A line for each keep entry that was used."""
+    for keep, matched in ((override.keep, override.matched) for override in overrides):
         about = f"[{keep.finding}] of " if keep.finding else ""
         yield printable(f"kept by {keep.origin}: {about}{keep.glob} (matched {len(matched)}): {keep.reason}")
 
@@ -197,7 +214,7 @@ def finding_lines(findings: Iterable[Finding], style: Style, listed: Collection[
         if len(shown) < len(same):
             yield f"{same[0].severity}: and {len(same) - len(shown)} more (-v lists them) [{id}]"
         if id in registry():
-            yield f"  {_paint('hint:', BOLD, style)} {registry()[id].hint}"
+            yield f"  {paint('hint:', BOLD, style)} {registry()[id].hint}"
 
 
 def _without_echoes(same: Sequence[Finding], listed: Collection[str]) -> list[Finding]:
@@ -213,7 +230,7 @@ def _without_echoes(same: Sequence[Finding], listed: Collection[str]) -> list[Fi
 
 def _finding_line(found: Finding, style: Style) -> str:
     """`error: path: title (evidence) [id]`."""
-    severity = _paint(str(found.severity), SEVERITY_COLOUR[found.severity], style)
+    severity = paint(str(found.severity), SEVERITY_COLOUR[found.severity], style)
     subject = f"{printable(found.subject)}: " if found.subject else ""
     title = registry()[found.id].title if found.id in registry() else found.id
     evidence = "; ".join(f"{key}: {printable(str(value))}" for key, value in found.evidence)
@@ -227,20 +244,20 @@ def _outcome(receipt: Receipt, verdict: Verdict, style: Style) -> Iterator[str]:
     totals = receipt.totals
     states = ", ".join(f"{count} {state}" for state, count in totals.states if count)
     dry = receipt.mode == "dry-run"
-    told = f"{_plural(totals.modules, 'module')}: {states}" if totals.modules else NO_MODULES
+    told = f"{plural(totals.modules, 'module')}: {states}" if totals.modules else NO_MODULES
     yield f"dry run, nothing written; {told}" if dry else told
     if totals.file_before:
         share = 100 * totals.saved / totals.file_before
         yield f"{'would save' if dry else 'saved'} {totals.saved:,} of {totals.file_before:,} bytes ({share:.1f} %)"
-    yield _judgement(verdict, style)
+    yield judgement(verdict, style)
 
 
-def _judgement(verdict: Verdict, style: Style) -> str:
+def judgement(verdict: Verdict, style: Style) -> str:
     """`passed` or `failed`, and how many findings of which weight."""
     weights = [found.severity for found in verdict.findings]
-    tally = [_plural(weights.count(weight), str(weight)) for weight in (Severity.ERROR, Severity.WARNING)]
+    tally = [plural(weights.count(weight), str(weight)) for weight in (Severity.ERROR, Severity.WARNING)]
     told = [text for text in tally if not text.startswith("0 ")]
     if verdict.silenced:
-        told.append(f"{_plural(len(verdict.silenced), 'finding')} left alone by keep entries")
-    word = "passed" if verdict.passed else _paint("failed", RED, style)
+        told.append(f"{plural(len(verdict.silenced), 'finding')} left alone by keep entries")
+    word = "passed" if verdict.passed else paint("failed", RED, style)
     return f"{word}{': ' if told else ''}{', '.join(told)}"

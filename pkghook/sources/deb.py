@@ -39,7 +39,7 @@ class Deb:
         self._path = path
         self._ledger = Ledger(path)
         self._part, self._kind, control, kind = self._parts()
-        files = _control_files(control, kind)
+        files, self._control_size = _control_files(control, kind)
         self._control = _fields(files.get("control", b""), path)
         self._sums = _sums(files.get("md5sums", b""))
         self._stream: payload.Payload | None = None
@@ -63,6 +63,7 @@ class Deb:
             file_size=os.fstat(self._fd).st_size,
             installed_size=int(size) * _KIB if size.isdecimal() else None,
             counted_size=self._ledger.counted,
+            uncertain_size=self._control_size,
             members=self._ledger.members,
         )
 
@@ -153,15 +154,17 @@ class Deb:
 _STEMS = ("control.tar", "data.tar")
 
 
-def _control_files(part: payload.Part, kind: str) -> dict[str, bytes]:
-    """The two files of the control data that are wanted."""
+def _control_files(part: payload.Part, kind: str) -> tuple[dict[str, bytes], int]:
+    """The two files of the control data that are wanted, and the size of all as dpkg-gencontrol counts."""
     files: dict[str, bytes] = {}
+    size = 0
     stream = payload.inside(part, kind)
     try:
         while (entry := tar.read(stream, part.path)) is not None:
             if stream.offset + entry.size > _CONTROL_MAX:
                 raise payload.damaged(part.path, f"its control data has more than {_CONTROL_MAX} bytes")
             end = stream.offset + entry.size
+            size += max(_KIB, -(-entry.size // _KIB) * _KIB)
             if entry.kind == "file" and (name := _clean(entry.name)) in ("control", "md5sums"):
                 files[name] = stream.read(entry.size)
             stream.skip(end - stream.offset)
@@ -170,7 +173,7 @@ def _control_files(part: payload.Part, kind: str) -> dict[str, bytes]:
         stream.close()
     if "control" not in files:
         raise payload.damaged(part.path, "its control data has no file named control")
-    return files
+    return files, size
 
 
 def _fields(control: bytes, path: str) -> Mapping[str, str]:

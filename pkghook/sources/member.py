@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from hashlib import _Hash
+    from threading import Thread
 
     from pkghook.sources.payload import Payload
 
 Kind = Literal["file", "dir", "symlink", "link", "other"]
 
+LARGE = 1 << 17  # bytes whose sum is worth a thread
 PIECE = 256 << 20  # bytes asked for at once; memory that a lying size asks for in vain is never touched
 
 
@@ -39,6 +41,7 @@ class Reader:
     def __init__(self, payload: Payload, size: int, digest: _Hash | None = None) -> None:
         self._payload = payload
         self._digest = digest
+        self._summing: Thread | None = None  # hashlib lets others run while it works: the reader of modules does
         self.algorithm = digest.name if digest else ""  # of `digest`, as hashlib calls it; "" where it makes none
         self.left = size  # bytes that have not been read
 
@@ -47,9 +50,34 @@ class Reader:
         wanted = self.left if size < 0 else min(size, self.left)
         data = self._payload.read(wanted) if wanted <= PIECE else self._large(wanted)
         self.left -= wanted
+        self._wait()
         if self._digest:
             self._digest.update(data)
         return data
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill `buffer` with the next bytes, as many as there are; how many that was. Nothing is allocated.
+
+        The bytes stay as they are until `digest` was asked for: its sum is made meanwhile.
+        """
+        size = min(len(buffer), self.left)
+        part = buffer[:size]
+        self._payload.readinto(part)
+        self.left -= size
+        self._wait()
+        if self._digest and size > LARGE:
+            from threading import Thread
+
+            self._summing = Thread(target=self._digest.update, args=(part,))
+            self._summing.start()
+        elif self._digest:
+            self._digest.update(part)
+        return size
+
+    def _wait(self) -> None:
+        if self._summing:
+            self._summing.join()
+            self._summing = None
 
     def _large(self, size: int) -> bytes:
         from io import BytesIO
@@ -61,4 +89,5 @@ class Reader:
 
     def digest(self) -> str:
         """The hexadecimal digest of the whole member by `algorithm`; "" unless all of it has been read."""
+        self._wait()
         return self._digest.hexdigest() if self._digest and not self.left else ""

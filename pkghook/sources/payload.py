@@ -73,6 +73,16 @@ class Payload:
             raise self._cut_short()
         return data
 
+    def readinto(self, buffer: memoryview) -> None:
+        """As many bytes as `buffer` has room for."""
+        filled = 0
+        while filled < len(buffer):
+            if not (got := self._stream.readinto(buffer[filled:])):
+                self.offset += filled
+                raise self._cut_short()
+            filled += got
+        self.offset += filled
+
     def skip(self, size: int) -> None:
         """Throw `size` bytes away."""
         end = self.offset + size

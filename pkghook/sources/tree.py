@@ -21,10 +21,11 @@ from pkghook.findings import Finding, make
 from pkghook.sources import Found, Scratch, Source, Walk, layout, place, private
 from pkghook.sources.dirs import DIRECTORY, Dirs, split
 from pkghook.sources.refusals import cannot_open, cannot_reach, cannot_write, kind, reason
+from pkghook.sources.strangers import strangers
 from pkghook.sources.walk import Walker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["Found", "Scratch", "Source", "Tree", "Walk", "cannot_write"]
 
@@ -74,6 +75,18 @@ class Tree:
         self._elsewhere = set().union(*elsewhere)
         ours = f"{private.PREFIX}{self._token}-"
         return walk._replace(leftovers=tuple(p for p in walk.leftovers if not split(p)[1].startswith(ours)))
+
+    def strangers(self, walk: Walk, *, include_debug: bool = False) -> Iterator[tuple[str, int]]:
+        """Every other regular file below the root, by path, with a handle that is good until the next is asked for.
+
+        Of the running system's root only what lies beside modules: all of its disks is nobody's package.
+        """
+        taken = {path for found in (*walk.modules, *walk.kept) for path in (found.path, *found.names)}
+        dirs = Dirs(self._root)
+        try:
+            yield from strangers(dirs, self._layout, taken, include_debug=include_debug)
+        finally:
+            dirs.close()
 
     def lock(self) -> None:
         """Keep other runs from changing the same tree until `close` or the end of the process.

@@ -257,7 +257,7 @@ DAMAGE: dict[str, tuple[Damage, str]] = {
     "unnamed symbol in no section": (symbol(unnamed_symbol, shndx=0xFE00), "bad-symbol"),
     "symbol of unknown kind": (symbol(named_symbol, shndx=0xFF55), "bad-symbol"),
     "two symbol tables": (two_tables, "bad-symbol-table"),
-    "no symbol table": (no_table, "bad-symbol-table"),
+    "no symbol table": (no_table, "no-symbol-table"),
     "symbol size": (section(".symtab", entsize=17), "bad-symbol-table"),
     "symbol table without names": (section(".symtab", link=0), "bad-symbol-table"),
     "locals behind globals": (section(".symtab", info=1), "bad-symbol-table"),

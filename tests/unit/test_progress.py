@@ -93,7 +93,7 @@ def test_it_does_not_draw_for_every_module() -> None:
 def test_rates_of_nothing() -> None:
     shown, _ = bar(Terminal())
     shown.start(0, 0)
-    assert shown.rates(2.0) == "0/0 modules, 0/s, 0.0 MB/s, 0:00 left"
+    assert shown.rates(2.0) == "0 modules, 0/s, 0.0 MB/s, 0:00 left"
     shown.start(4, 0)
     shown.advance(0)
     assert shown.rates(20.0).endswith("1:00 left"), "empty files are counted by number"

@@ -12,7 +12,7 @@ import pytest
 from pkghook import settings
 from pkghook.errors import SettingError
 from pkghook.findings import Severity
-from pkghook.settings import ROWS, Settings, gather
+from pkghook.settings import ROWS, AtLeast, Settings, gather
 
 Cli = Mapping[str, str | Sequence[str]]
 
@@ -34,6 +34,9 @@ EXAMPLES = {
     "dry_run": (" yes ", "ye", True),
     "fsync": ("no", "false", "no"),
     "fail_on": ("warning", "never", Severity.WARNING),
+    "require_modules": ("yes", "some", True),
+    "second_reader": ("no", "third", False),
+    "min_shrink": ("62.5%", "100%", AtLeast(percent=62.5)),
     "jobs": ("16", "0", 16),
     "max_module_size": ("512M", "4X", 512 << 20),
     "tool_timeout": ("1.5", "nan", 1.5),

@@ -1,0 +1,186 @@
+"""One module file as it is: sizes, what stripping would free, what was lost; nothing is changed.
+
+Two depths.  The headers alone tell whether a module is stripped, signed, compressed, and whether another tool
+took away what the kernel needs: six short reads of a plain file.  `Ask.tables` adds the symbol table and the
+relocations, as stripping would read them.  The bytes to be had are always those of `plan`, the size that the
+native step writes, so an unstripped module has its tables read at either depth.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import TYPE_CHECKING, NamedTuple
+
+from pkghook.errors import MissingDependencyError, ModuleError
+from pkghook.findings import make
+from pkghook.ko import debugset, machines, second
+from pkghook.ko.compare import judge_recorded
+from pkghook.ko.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_RELA_LIVEPATCH, SHT_NOBITS, SHT_SYMTAB, parse
+from pkghook.ko.facts import STREAM, facts
+from pkghook.ko.file import FdImage, load, unwrap
+from pkghook.ko.measure import build_id
+from pkghook.ko.plan import Drop, plan
+from pkghook.ko.symtab import symbol_table
+from pkghook.model import Compression
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from pkghook.findings import Finding
+    from pkghook.ko.elf import Elf
+    from pkghook.ko.facts import Facts
+    from pkghook.ko.file import BytesImage, Image, ModuleFile
+    from pkghook.ko.record import Record
+    from pkghook.model import Looked
+
+NAMED = 4  # sections of an unstripped module that its finding names
+LABEL = b".L"
+# What modpost puts into every module; the loader reads the one and maps the other (kernel/module/main.c).
+INFO, THIS_MODULE = b".modinfo", b".gnu.linkonce.this_module"
+
+
+class Ask(NamedTuple):
+    """How deep a look goes."""
+
+    tables: bool = True  # read symbol table and relocations of stripped modules too; labels are counted only so
+    second: bool = False  # have the section table read by pyelftools as well
+    digests: bool = False  # SHA-256 of the file, and of the image inside
+    record: Record | None = None  # prove that it is the module that was recorded
+    limit: int = 4 << 30  # bytes of a module, decompressed
+
+
+def look_at_fd(fd: int, name: str, blank: Looked, ask: Ask) -> Looked:
+    """The module open as `fd`; `name` is its file name, `blank` has all that was known before.
+
+    What is wrong with it is among the findings, never raised; what was seen before the damage stands.
+    """
+    return _look(lambda: load(fd, name, limit=ask.limit), lambda size: _digest(FdImage(fd, size)), blank, ask)
+
+
+def look_at_image(whole: BytesImage, name: str, blank: Looked, ask: Ask) -> Looked:
+    """The module file whose contents are in memory, with all its wrappings; else as `look_at_fd`."""
+    return _look(lambda: unwrap(whole, name, limit=ask.limit), lambda _: _digest(whole), blank, ask)
+
+
+def _look(opened: Callable[[], ModuleFile], digest: Callable[[int], str], blank: Looked, ask: Ask) -> Looked:
+    seen = blank
+    try:
+        file = opened()
+        if ask.digests and not seen.sha256:
+            seen = seen._replace(sha256=digest(file.file_size))
+        for more in _stages(file, seen, ask):
+            seen = more
+    except ModuleError as error:
+        return _with(seen, error.finding(blank.path))
+    except MissingDependencyError as error:
+        return _with(seen, make("missing-dependency", blank.path, needs=error.message, install=error.hint))
+    return seen
+
+
+def _with(seen: Looked, *findings: Finding) -> Looked:
+    return seen._replace(findings=(*seen.findings, *findings))
+
+
+def _stages(file: ModuleFile, blank: Looked, ask: Ask) -> Iterator[Looked]:
+    """What is known of the module, more each time; ends with ModuleError where it cannot be read any further."""
+    size, whole = file.image.size, file.compression is Compression.NONE and not file.signature
+    seen = blank._replace(
+        file_size=file.file_size,
+        image_size=size,
+        expected=size,
+        compression=file.compression.value,
+        signature="present" if file.signature else "",
+        image_sha256=_digest(file.image) if ask.digests and not whole else "",
+    )
+    yield seen
+    elf = parse(file.image)
+    seen = _headers(seen, elf)
+    yield _with(seen, _unstripped(seen, elf)) if seen.unstripped else seen
+    if ask.second:
+        second.check(elf)
+    if not seen.findings and (seen.unstripped or ask.tables or ask.record):
+        yield _tables(seen, elf, file, ask)
+
+
+def _headers(seen: Looked, elf: Elf) -> Looked:
+    """What the section headers tell, and what they show to be missing."""
+    seen = seen._replace(
+        unstripped=debugset.is_unstripped(elf),
+        machine=machines.name(elf.machine),
+        btf=b".BTF" in elf.columns.name,
+        livepatch=_says_livepatch(elf),
+        build_id=build_id(elf),
+    )
+    return _with(seen, *(make(id, seen.path, **evidence) for id, evidence in what_is_lost(elf)))
+
+
+def _tables(seen: Looked, elf: Elf, file: ModuleFile, ask: Ask) -> Looked:
+    """What the plan tells, which reads the symbol table and the relocations: sizes, and whether it is as recorded."""
+    planned = plan(elf)
+    seen = seen._replace(
+        expected=planned.expected if seen.unstripped else elf.image.size,
+        livepatch=planned.livepatch,
+    )
+    if ask.tables and not seen.livepatch and LABEL in symbol_table(elf).strings:
+        without = plan(elf, Drop(labels=True))
+        seen = seen._replace(label_bytes=max(0, seen.expected - without.expected) if without.labels else 0)
+    if seen.unstripped:
+        seen = _with(seen, _unstripped(seen, elf, seen.saving))
+    return _proven(seen, ask.record, lambda: facts(elf, planned, file.trailer)) if ask.record else seen
+
+
+def _proven(seen: Looked, record: Record, now: Callable[[], Facts]) -> Looked:
+    proof, findings = judge_recorded(record, seen.path, None, now)
+    return _with(seen._replace(proof=proof), *findings)
+
+
+def _digest(image: Image) -> str:
+    digest = sha256()
+    for at in range(0, image.size, STREAM):
+        digest.update(image.read(at, min(STREAM, image.size - at)))
+    return digest.hexdigest()
+
+
+def _unstripped(seen: Looked, elf: Elf, saving: int | None = None) -> Finding:
+    """The finding: the bytes to be had, where they are known, and the first of the sections that would go."""
+    sections = map(elf.section, sorted(debugset.debug_sections(elf)))
+    own = [section for section in sections if section.size and debugset.is_debug(section, elf.machine)]
+    going = [section.name.decode("utf-8", "backslashreplace") for section in own]
+    shown = ", ".join(going[:NAMED]) + (f" and {len(going) - NAMED} more" if len(going) > NAMED else "")
+    known = {} if saving is None else {"saving": saving}
+    signed = {"signature": seen.signature} if seen.signature else {}
+    return make("unstripped", seen.path, **known, of=seen.image_size, sections=shown, **signed)
+
+
+def _says_livepatch(elf: Elf) -> bool:
+    """What the headers and .modinfo tell of it; the kernel itself goes by modinfo (check_modinfo_livepatch())."""
+    if any(flags & SHF_RELA_LIVEPATCH for flags in set(elf.columns.flags)):
+        return True
+    if INFO not in elf.columns.name:
+        return False
+    return b"\0livepatch=" in b"\0" + elf.read(elf.section(elf.columns.name.index(INFO)))
+
+
+# --- stripped too far ------------------------------------------------------------------------------------------------
+
+
+def what_is_lost(elf: Elf) -> Iterable[tuple[str, dict[str, str | int]]]:
+    """Finding ids and evidence for what every module has and this one has not: a tool has stripped too far.
+
+    Source: elf_validity_cache_index() in kernel/module/main.c ("module has no symbols (stripped?)", "No module
+    found in object").
+    """
+    names, kinds, flags, sizes = elf.columns.name, elf.columns.type, elf.columns.flags, elf.columns.size
+    if SHT_SYMTAB not in kinds:
+        yield "no-symbol-table", {"sections": elf.count}
+    if THIS_MODULE not in names:
+        yield "no-this-module", {"sections": elf.count}
+    elif kinds[names.index(THIS_MODULE)] == SHT_NOBITS or not sizes[names.index(THIS_MODULE)]:
+        yield "no-this-module", {"section": THIS_MODULE.decode(), "contents": "none"}
+    if INFO not in names:
+        yield "no-modinfo", {"sections": elf.count}
+    infos, count = elf.columns.info, elf.count
+    if not any(flags[infos[i]] & SHF_ALLOC for i in elf.relocating if infos[i] < count):
+        code = [i for i, flag in enumerate(flags) if flag & SHF_ALLOC and flag & SHF_EXECINSTR and sizes[i]]
+        if code:  # that nothing refers to: not even the module's own entry points
+            yield "no-relocations", {"code": sum(sizes[i] for i in code)}

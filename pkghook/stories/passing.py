@@ -1,0 +1,177 @@
+"""One pass over a package: every member as it comes, every module in it looked at, whatever its name and place."""
+
+from __future__ import annotations
+
+from mmap import mmap
+from typing import TYPE_CHECKING
+
+from pkghook.errors import ModuleError
+from pkghook.findings import make
+from pkghook.ko.file import BytesImage
+from pkghook.ko.look import look_at_image
+from pkghook.ko.stranger import Stranger, is_text
+from pkghook.model import Looked
+from pkghook.sources.dirs import split
+from pkghook.sources.layout import PLACES, Layout
+from pkghook.sources.walk import SUFFIXES
+
+if TYPE_CHECKING:
+    from pkghook.findings import Finding
+    from pkghook.ko.look import Ask
+    from pkghook.sources.member import Member, Reader
+
+DEBUG_TREE = "debug tree"
+INSIDE = Layout("package", (), "", 0)  # what a package holds, as the tree that it becomes
+
+
+class _Room:
+    """Memory for one module's bytes after the other: as large as the largest one, given back to nobody in between.
+
+    A fresh object for each would cost the kernel a page fault for every 4 KiB, and leave holes in the heap.
+    """
+
+    def __init__(self) -> None:
+        self._pages = mmap(-1, 1 << 20)
+
+    def fill(self, reader: Reader, size: int) -> BytesImage:
+        """The next `size` bytes; good until the next call."""
+        if size > len(self._pages):
+            self._pages.close()
+            self._pages = mmap(-1, size)
+        with memoryview(self._pages) as view:
+            reader.readinto(view[:size])
+        return BytesImage(self._pages, size)
+
+
+class Pass:
+    """Collects what one package holds; at most one member's bytes are in memory."""
+
+    def __init__(self, ask: Ask, *, include_debug: bool, debug_package: bool = False) -> None:
+        """With `debug_package` all of it counts as debug tree."""
+        self._ask = ask
+        self._include_debug = include_debug
+        self._debug_package = debug_package
+        self._room = _Room()
+        self._entries: dict[str, Looked] = {}
+        self._hidden: set[str] = set()  # modules under other names
+        self._by_inode: dict[int, str] = {}  # of the modules
+        self._links: list[tuple[str, int]] = []  # path, inode
+        self._findings: list[Finding] = []
+        self.others: list[tuple[str, int]] = []  # ELF files beside modules that are none: path and size
+
+    def take(self, member: Member, reader: Reader) -> None:
+        """One more member."""
+        named = member.path.endswith(SUFFIXES)
+        if member.kind == "link":
+            self._links.append((member.path, member.inode))
+        elif member.kind == "file" and named:
+            self._module(member, reader)
+        elif member.kind == "file" and not self._is_debug(member.path):
+            self._stranger(member, reader)
+        elif named and member.kind in {"dir", "other"}:
+            self._findings.append(make("not-regular", member.path, kind=member.kind))
+
+    def _is_debug(self, path: str) -> bool:
+        if self._include_debug:
+            return False
+        return self._debug_package or INSIDE.in_debug_tree(split(path)[0])
+
+    def _module(self, member: Member, reader: Reader) -> None:
+        blank = self._blank(member)
+        limit = self._ask.limit
+        if self._is_debug(member.path):
+            self._enter(member, blank._replace(kept=DEBUG_TREE))
+        elif member.size > limit:
+            error = ModuleError("too-large", size=member.size, limit=limit)
+            self._enter(member, blank._replace(findings=(error.finding(member.path),)))
+        else:
+            whole = self._room.fill(reader, member.size)
+            if not kernel_of(member.path) and is_text(whole):
+                return  # README.ko
+            if self._ask.digests and reader.algorithm == "sha256":
+                blank = blank._replace(sha256=reader.digest())
+            self._enter(member, look_at_image(whole, split(member.path)[1], blank, self._ask))
+
+    def _stranger(self, member: Member, reader: Reader) -> None:
+        name = split(member.path)[1]
+        found = Stranger(reader, member.size, name, self._ask.limit)
+        if found.module:
+            self._hidden.add(member.path)
+            self._enter(member, look_at_image(found.module, "", self._blank(member), self._ask))
+        elif told := closed(member.path, found, member.size, self._ask.limit):
+            self._findings.append(told)
+        elif found.program and kernel_of(member.path):
+            self.others.append((member.path, member.size))
+
+    def _blank(self, member: Member) -> Looked:
+        return Looked(member.path, kernel_of(member.path), file_size=member.size)
+
+    def _enter(self, member: Member, entry: Looked) -> None:
+        self._entries[member.path] = entry
+        self._by_inode[member.inode] = member.path
+
+    # --- at the end ---
+
+    def entries(self) -> tuple[Looked, ...]:
+        """The modules, with all their names, and those marked that the walk over the tree would pass by."""
+        self._give_names()
+        places = any(map(_in_places, self._entries))
+        return tuple(self._marked(entry, places=places) for entry in self._entries.values())
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What is to be said about the package as a whole; complete after `entries`."""
+        return tuple(self._findings)
+
+    def _give_names(self) -> None:
+        names: dict[str, list[str]] = {}
+        for path, inode in self._links:
+            if inode in self._by_inode:
+                names.setdefault(self._by_inode[inode], []).append(path)
+            elif path.endswith(SUFFIXES) and not self._is_debug(path):
+                self._findings.append(make("not-elf", path, what="another name of a file that is no module"))
+        for path, others in names.items():
+            self._entries[path] = _named(self._entries[path], others)
+
+    def _marked(self, entry: Looked, *, places: bool) -> Looked:
+        names = (entry.path, *entry.names)
+        if entry.kept:
+            if all(map(self._is_debug, names)):
+                return entry
+            why = "its bytes are those of a debug tree, which nobody read"
+            return entry._replace(kept="", findings=(make("unwalked-module", entry.path, why=why),))
+        if entry.path in self._hidden or (places and not any(map(_in_places, names))):
+            return entry._replace(findings=(*entry.findings, hidden(entry.path)))
+        return entry
+
+
+def _named(entry: Looked, others: list[str]) -> Looked:
+    """The entry under the first of its names, as in a tree; which of them has the bytes differs from form to form."""
+    every = sorted([entry.path, *others], key=lambda path: (not path.endswith(SUFFIXES), path))
+    findings = [each._replace(subject=every[0]) if each.subject == entry.path else each for each in entry.findings]
+    return entry._replace(
+        path=every[0], kernel=kernel_of(every[0]), names=tuple(sorted(every[1:])), findings=tuple(findings)
+    )
+
+
+def hidden(path: str) -> Finding:
+    """The finding for a module that the walk passes by."""
+    why = "it lies outside lib/modules" if path.endswith(SUFFIXES) else "its name is no module's"
+    return make("unwalked-module", path, why=why)
+
+
+def closed(path: str, stranger: Stranger, size: int, limit: int) -> Finding | None:
+    """The finding for what may be a module and cannot be looked into."""
+    if stranger.too_large:
+        return make("too-large", path, size=size, limit=limit)
+    if stranger.closed:
+        return make("unwalked-module", path, why=f"{stranger.closed}, which neither kernel nor kmod reads")
+    return None
+
+
+def kernel_of(path: str) -> str:
+    """The directory below lib/modules that a file lies in, "" if it lies in none."""
+    return INSIDE.kernel(split(path)[0])
+
+
+def _in_places(path: str) -> bool:
+    return any(path.startswith(f"{place}/") for place in PLACES)

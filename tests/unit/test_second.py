@@ -1,0 +1,132 @@
+"""`ko.second`: pyelftools sees what our reader sees; what it sees otherwise, or cannot read, is a finding."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+import pytest
+
+from pkghook.errors import MissingDependencyError, ModuleError
+from pkghook.ko import second
+from pkghook.ko.elf import parse
+from pkghook.ko.file import BytesImage
+from pkghook.model import SectionRow, SectionTable
+from tests import shapes
+from tests.mutants.damages import mutant
+from tests.shapes import KINDS
+from tests.surgery import Patient, elf
+
+EVERY = pytest.mark.parametrize("kind", KINDS)
+
+
+def disagreement(data: bytes | Patient) -> dict[str, object]:
+    """The evidence."""
+    with pytest.raises(ModuleError) as caught:
+        second.check(elf(bytes(data)))
+    assert caught.value.id == "readers-disagree"
+    return dict(caught.value.evidence)
+
+
+@EVERY
+def test_both_see_the_same(kind: str) -> None:
+    parsed = elf(shapes.module(KINDS[kind]))
+    second.check(parsed)
+    table = second.theirs(parsed.image)
+    assert table == second.ours(parsed)
+    assert (table.bits == 64, table.order, table.machine) == (KINDS[kind].is64, KINDS[kind].order, KINDS[kind].machine)
+    assert [row.name for row in table.rows] == Patient(shapes.module(KINDS[kind])).names
+
+
+def changed(values: tuple[Any, ...], at: int) -> list[Any]:
+    """The values, one of them another."""
+    found = list(values)
+    found[at] = found[at] + 1 if isinstance(found[at], int) else f"{found[at]}?"
+    return found
+
+
+@EVERY
+def test_a_reader_that_is_wrong_is_noticed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each field of each section in turn, each field of the header: as if our reader had a fault there."""
+    parsed = elf(shapes.module(KINDS[kind]))
+    right = second.ours(parsed)
+    wrong: list[tuple[str, SectionTable]] = []
+    for at, field in enumerate(right._fields[:-1]):
+        wrong.append((field, SectionTable(*changed(right, at))))
+    for index, row in enumerate(right.rows):
+        for at, field in enumerate(row._fields):
+            rows = (*right.rows[:index], SectionRow(*changed(row, at)), *right.rows[index + 1 :])
+            wrong.append((field, right._replace(rows=rows)))
+    wrong.append(("sections", right._replace(rows=right.rows[:-1])))
+    for field, table in wrong:
+        monkeypatch.setattr(second, "ours", lambda _, table=table: table)
+        assert disagreement(shapes.module(KINDS[kind]))["field"] == field
+
+
+def test_names_that_are_no_utf8_are_no_disagreement() -> None:
+    data = bytearray(shapes.module())
+    start = bytes(data).index(b".modinfo\0") if b".modinfo\0" in data else bytes(data).index(b".text\0")
+    data[start + 1] = 0xFF
+    second.check(elf(bytes(data)))
+
+
+def test_section_types_that_only_one_of_them_has_a_name_for() -> None:
+    patient = Patient(shapes.module())
+    for type in (0x6FFF4C03, 0x7000001E, 0x70000001, 0x12345678):
+        second.check(elf(bytes(patient.set_section(1, type=type))))
+
+
+def test_one_that_cannot_read_it_is_a_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the other library raises on a file that ours reads."""
+    from elftools.common.exceptions import ELFParseError
+    from elftools.construct import ConstructError
+
+    every = (ELFParseError("no"), ConstructError("no"), KeyError(1), TypeError("no"), UnicodeError("no"))
+    for raised in every:
+
+        def fail(_: object, raised: Exception = raised) -> SectionTable:
+            raise raised
+
+        monkeypatch.setattr(second, "_read", fail)
+        found = disagreement(shapes.module())
+        assert found["pkghook"] == "can read it"
+        assert str(found["pyelftools"]).startswith(type(raised).__name__)
+
+
+def test_faults_of_our_own_are_no_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: object) -> SectionTable:
+        raise MemoryError
+
+    monkeypatch.setattr(second, "_read", fail)
+    with pytest.raises(MemoryError):
+        second.check(elf(shapes.module()))
+
+
+def test_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "elftools", None)
+    with pytest.raises(MissingDependencyError) as caught:
+        second.need()
+    assert "python3-pyelftools" in caught.value.hint
+
+
+def test_damaged_files_end_as_findings() -> None:
+    """Thousands of damages: the second reader agrees, or says in a ModuleError that it does not."""
+    random = Random(29)  # noqa: S311  the same damages each time
+    agreed = told = 0
+    for kind in KINDS.values():
+        data = shapes.module(kind)
+        for _ in range(150):
+            damaged, _ = mutant(data, random)
+            try:
+                parsed = parse(BytesImage(damaged))
+            except ModuleError:
+                continue
+            try:
+                second.check(parsed)
+                agreed += 1
+            except ModuleError:
+                told += 1
+    assert agreed > 500
+    assert told < agreed / 10
