@@ -2,9 +2,9 @@
 
 A value comes from the command line, else from `PKGHOOK_<NAME>` in the environment, else from
 `pkghook.toml`, else it is the default of its field in `Settings`.  Whatever the origin, it is brought
-into the form of text first and then goes through the one function that its row names.  `keep` alone adds
-up: entries of all origins and of the vendors' files hold together, because an entry given by hand must
-not void those that a vendor installed.
+into the form of text first and then goes through the one function that its row names.  Two add up: `keep`,
+whose entries of all origins and of the vendors' files hold together, because an entry given by hand must
+not void those that a vendor installed; and `severity`, where the strongest origin holds for each finding.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Settings(NamedTuple):
     verbose: bool = False
     format: str = "text"
     fail_on: Severity = Severity.ERROR
+    severity: tuple[tuple[str, Severity], ...] = ()  # by finding id, where it is not the registry's
     chain: str = ""  # names separated by commas, or a named chain; chain.steps.order knows which there are
     strip_symbols: str = ""
     discard_labels: bool = False
@@ -111,6 +112,18 @@ def one_of(*words: str) -> Callable[[str], str]:
 def severity(text: str) -> Severity:
     """The name of a severity, in small letters."""
     return Severity[one_of(*map(str, Severity))(text).upper()]
+
+
+def graded(text: str) -> tuple[str, Severity]:
+    """`ID=SEVERITY` for a finding that exists."""
+    from pkghook.findings import registry
+
+    id, equals, level = (part.strip() for part in text.partition("="))
+    if not equals:
+        raise ValueError(f"{text!r} is not ID=SEVERITY")
+    if id not in registry():
+        raise ValueError(f"{id!r} is not a finding; `pkghook explain` lists them")
+    return id, severity(level)
 
 
 def count(text: str) -> int:
@@ -301,6 +314,15 @@ ROWS: tuple[Row, ...] = (
         ("check", *_PROVE),
         "info|warning|error",
     ),
+    Row(
+        "severity",
+        ("--severity",),
+        graded,
+        "how much a finding weighs; may be given several times",
+        _READ,
+        "ID=info|warning|error",
+        many=True,
+    ),
     Row("jobs", ("-j", "--jobs"), count, "modules at a time [default: the CPUs allowed]", _READ, "N"),
     Row("max_module_size", ("--max-module-size",), size, "refuse larger modules, decompressed", _READ, "BYTES[K|M|G]"),
     Row("tool_timeout", ("--tool-timeout",), seconds, "time limit of one call of a tool", _STRIP, "SECONDS"),
@@ -342,6 +364,7 @@ class _File(NamedTuple):
     path: str = ""
     values: Mapping[str, str] = {}
     keeps: tuple[Keep, ...] = ()
+    severities: tuple[str, ...] = ()  # ID=SEVERITY
 
 
 def gather(
@@ -363,8 +386,11 @@ def gather(
     values: dict[str, Any] = {row.name: _parsed(row, given[row.name]) for row in table if row.name in given}
     values |= _loudness(given, values)
     values.setdefault("jobs", len(os.sched_getaffinity(0)))
-    if any(row.many for row in table):
+    names = {row.name for row in table}
+    if "keep" in names:
         values["keep"] = _keeps(cli, environ, file, values.get("keep_dir", Settings().keep_dir))
+    if "severity" in names:
+        values["severity"] = _severities(cli, environ, file)
     return Settings(**values)
 
 
@@ -455,6 +481,30 @@ def _keep_table(where: str, table: Mapping[str, object], origin: str) -> Keep:
         raise SettingError(f"{where}: {error}") from None
 
 
+# --- severities ------------------------------------------------------------------------------------------------------
+
+
+def _severities(cli: CommandLine, environ: Mapping[str, str], file: _File) -> tuple[tuple[str, Severity], ...]:
+    """Of each finding named in any origin the severity from the strongest one, sorted by id."""
+    by_env = environ.get("PKGHOOK_SEVERITY", "").replace(";", "\n").splitlines()
+    given = [(f"{file.path}: severity", text) for text in file.severities]
+    given += [("PKGHOOK_SEVERITY", text) for text in by_env if text.strip()]
+    given += [("--severity", text) for text in cli.get("severity", ())]
+    found: dict[str, Severity] = {}
+    for origin, text in given:
+        try:
+            found.update([graded(text)])
+        except ValueError as error:
+            raise SettingError(f"{origin}: {error}", hint="--severity ID=info|warning|error") from None
+    return tuple(sorted(found.items()))
+
+
+def _severity_table(where: str, table: object) -> tuple[str, ...]:
+    if not isinstance(table, dict) or not all(isinstance(level, str) for level in table.values()):
+        raise SettingError(f'{where}: severity: must be a [severity] table of lines like `fell-through = "error"`')
+    return tuple(f"{id}={level}" for id, level in table.items())
+
+
 # --- pkghook.toml ----------------------------------------------------------------------------------------------------
 
 
@@ -470,9 +520,10 @@ def _config_file(cli: CommandLine, environ: Mapping[str, str]) -> _File:
         name = _known_key(where, key)
         if name in values:
             raise SettingError(f"{where}: {key}: given twice, with - and with _")
-        if name != "keep":
+        if name not in {"keep", "severity"}:
             values[name] = _file_text(where, key, value)
-    return _File(where, values, _keep_tables(where, document.get("keep", []), os.path.basename(where)))
+    keeps = _keep_tables(where, document.get("keep", []), os.path.basename(where))
+    return _File(where, values, keeps, _severity_table(where, document.get("severity", {})))
 
 
 def _known_key(where: str, key: str) -> str:

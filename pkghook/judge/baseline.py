@@ -181,5 +181,3 @@ def too_large(modules: Iterable[Looked], limit: int) -> Iterator[Finding]:
             top = sorted(some, key=lambda each: (-each.file_size, each.path))[:LARGEST]
             largest = ", ".join(f"{each.path} {each.file_size}" for each in top)
             yield make("too-much", source, bytes=total, limit=limit, modules=len(some), largest=largest)
-
-

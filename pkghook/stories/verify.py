@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pkghook import report
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, InputError, MissingDependencyError, ModuleError, UsageError
 from pkghook.findings import Finding, Severity, make
+from pkghook.judge.policy import weighed
 from pkghook.ko import codec, signature, symbols
 from pkghook.ko.elf import parse
 from pkghook.ko.file import load
@@ -136,6 +137,11 @@ def _unsound(finding: Finding, side: str) -> Answer:
     return Answer(same=False, findings=(_of(side, finding),))
 
 
+def _weighed(answer: Answer, settings: Settings) -> list[Finding]:
+    """The findings as the user weighs them; what tells two modules apart is not lowered."""
+    return [weighed(settings.severity, finding, lower=answer.same) for finding in answer.findings]
+
+
 def _of(side: str, finding: Finding) -> Finding:
     """The finding with the side that it is about in front of its evidence."""
     return finding._replace(evidence=(("of", side), *finding.evidence))
@@ -148,7 +154,7 @@ def compare_files(args: tuple[str, ...], drop: Drop, settings: Settings) -> Comp
     """Two module files. Raises InputError for one that cannot be opened."""
     with ExitStack() as stack:
         answer = judge([(_open(path, stack), path) for path in args], drop, settings.max_module_size)
-    return Comparison((answer,), _in_order(answer.findings), (1, 1))
+    return Comparison((answer,), _in_order(_weighed(answer, settings)), (1, 1))
 
 
 def _open(path: str, stack: ExitStack) -> int:
@@ -177,7 +183,8 @@ def compare_trees(args: tuple[str, ...], drop: Drop, settings: Settings, err: Te
         pairs, findings = pair(*sides)
         answers = _judge_all((before, after), pairs, drop, settings, err)
     findings += [_of(side, finding) for side, walk in zip(SIDES, walks, strict=True) for finding in walk.findings]
-    findings += [finding for answer in answers for finding in answer.findings]
+    findings = [weighed(settings.severity, finding) for finding in findings]
+    findings += [finding for answer in answers for finding in _weighed(answer, settings)]
     kept = [len(walk.kept) if walk.modules else 0 for walk in walks]
     return Comparison(tuple(answers), _in_order(findings), (len(sides[0]), len(sides[1])), (kept[0], kept[1]))
 
