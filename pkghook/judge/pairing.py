@@ -110,7 +110,7 @@ def pair_kernels(old: Iterable[str], new: Iterable[str]) -> tuple[Kernels, ...]:
     """
     before, now = set(old), set(new)
     if len(before) == len(now) == 1:
-        return ((*before, *now),)
+        return ((before.pop(), now.pop()),)
     found = {version: version for version in before & now}
     rest = [sorted(some - found.keys(), key=_backwards)[:MOST] for some in (before, now)]
     for was, is_ in sorted(((was, is_) for was in rest[0] for is_ in rest[1]), key=_unlikeness):

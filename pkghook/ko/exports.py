@@ -1,7 +1,7 @@
 """What a module exports, and with which CRC: read as the loader reads it, from `__ksymtab*` and `__kcrctab*`.
 
-The names come through the relocations of the table, not from symbols named `__ksymtab_*` or `__crc_*`: a symbol list may
-have dropped those, and the module still exports what it did.  Layouts that occur:
+The names come through the relocations of the table, not from symbols named `__ksymtab_*` or `__crc_*`: a symbol list
+may have dropped those, and the module still exports what it did.  Layouts that occur:
 
 * an entry of `__ksymtab` has two fields (symbol, name), since 5.4 three (and namespace), each an address or, since
   4.19 on most machines, a distance of 32 bits; since 7.0 one table holds what `__ksymtab_gpl` had apart;

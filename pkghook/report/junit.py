@@ -95,7 +95,8 @@ def _lines(case: Case) -> Iterator[str]:
     if case.skipped and not case.failures:
         yield f"      <skipped{_attributes(message=case.skipped)}/>"
     for found in case.failures:
-        yield f"      <failure{_attributes(type=found.id, message=sentence(found))}>{_text(_explained(found))}</failure>"
+        told = _attributes(type=found.id, message=sentence(found))
+        yield f"      <failure{told}>{_text(_explained(found))}</failure>"
     if case.notes:
         notes = "\n".join(f"{found.severity}: {sentence(found)} [{found.id}]" for found in case.notes)
         yield f"      <system-out>{_text(notes)}</system-out>"

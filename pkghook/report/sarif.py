@@ -7,9 +7,9 @@ what is not becomes a backslash escape in texts and a percent escape in URIs.
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
-from pkghook import fields
 from pkghook.findings import Severity, registry
 from pkghook.report import printable, sentence
 
@@ -36,14 +36,13 @@ def render(run: Run, verdict: Verdict, style: Style) -> str:
     results += [
         _result(found, numbers) | {"suppressions": [_suppression(found, reasons)]} for found in verdict.silenced
     ]
+    driver = {"name": "pkghook", "version": run.pkghook, "rules": [_rule(kind) for kind in rules]}
     document = {
         "$schema": SCHEMA,
         "version": "2.1.0",
         "runs": [
             {
-                "tool": {
-                    "driver": {"name": "pkghook", "version": run.pkghook, "rules": [_rule(kind) for kind in rules]}
-                },
+                "tool": {"driver": driver},
                 "automationDetails": {"id": f"pkghook/{run.mode}/"},
                 "invocations": [{"executionSuccessful": True, "exitCode": 0 if verdict.passed else 1}],
                 "originalUriBaseIds": {BASE: {"description": {"text": "the directory or package that was looked at"}}},
@@ -51,7 +50,7 @@ def render(run: Run, verdict: Verdict, style: Style) -> str:
             }
         ],
     }
-    return fields.layout(document).decode("ascii")
+    return json.dumps(document, indent=1) + "\n"
 
 
 def _rules(findings: Iterable[Finding]) -> list[Kind]:
@@ -72,16 +71,20 @@ def _rule(kind: Kind) -> dict[str, object]:
 
 def _result(found: Finding, numbers: Mapping[str, int]) -> dict[str, object]:
     evidence = {key: value if isinstance(value, int) else printable(value) for key, value in found.evidence}
+    about = f"{printable(base_name(found.subject))}: " if found.subject else ""
     return {
         "ruleId": found.id,
-        "ruleIndex": numbers[found.id],
+        **({"ruleIndex": numbers[found.id]} if found.id in numbers else {}),
         "level": LEVELS[found.severity],
-        "message": {
-            "text": f"{printable(base_name(found.subject))}: {sentence(found)}" if found.subject else sentence(found)
-        },
+        "message": {"text": literal(about + sentence(found))},
         "locations": [_location(found)] if found.subject else [],
         "properties": {"evidence": evidence},
     }
+
+
+def literal(text: str) -> str:
+    """`text` as a message in which nothing is a placeholder or a link (3.11.5 and 3.11.6 of the specification)."""
+    return text.replace("{", "{{").replace("}", "}}").replace("](", "] (")
 
 
 def _location(found: Finding) -> dict[str, object]:
@@ -106,7 +109,7 @@ def relative_uri(path: str) -> str:
 
 
 def base_name(path: str) -> str:
-    """A relative path as it is, of an absolute one the last part: where things lie on this machine is nobody's business."""
+    """A relative path as it is, of an absolute one the last part: where things lie on this machine tells nothing."""
     return path.rstrip("/").rpartition("/")[2] if path.startswith("/") else path
 
 
