@@ -2,9 +2,9 @@
 
 A symbol that another module of the kernel exports now is not lost, since depmod finds it there, and neither is an
 alias that another module has now to the letter.  A wider alias of another module does not count: it is a generic
-driver's.  A kernel of another version has other CRCs in nearly every export, which is what its version says; that is one
-finding for the kernel, while under the same version each module is told.  So is what changed in the vermagic of many in
-the same way.
+driver's.  A kernel of another version has other CRCs in nearly every export, which is what its version says; that is
+one finding for the kernel, while under the same version each module is told.  So is what changed in the vermagic of
+many in the same way.
 """
 
 from __future__ import annotations
