@@ -50,7 +50,7 @@ class Grown(NamedTuple):
 class Baseline(NamedTuple):
     """The comparison. Paths are those of this release, but for `gone`."""
 
-    name: str  # of what it was compared with, as the user named it
+    name: str  # of what it was compared with
     before: Sizes
     now: Sizes
     kernels: tuple[Kernels, ...] = ()  # versions that belong together
@@ -66,11 +66,12 @@ class Baseline(NamedTuple):
 
 
 def compare(
-    name: str, old: Iterable[Looked], new: Iterable[Looked], max_growth: float | None = None
+    name: str, old: Iterable[Looked], new: Iterable[Looked], max_growth: float | None = None, *, here: str = ""
 ) -> tuple[Baseline, tuple[Finding, ...]]:
     """The comparison with the last release, and what is to be said about it.
 
-    Modules of debug trees that were left out on both sides are, here too.  `max_growth` is in percent, None for any.
+    Modules of debug trees that were left out of the looks are left out here.  `max_growth` is in percent, None for any;
+    `here` is what a finding on all modules together is about.
     """
     before, now = ([each for each in some if each.kept != DEBUG_TREE] for some in (old, new))
     matched = match(before, now)
@@ -86,7 +87,7 @@ def compare(
         tuple(sorted((each for each in grown if each.by), key=lambda each: (-each.by, each.path))),
         sum(bool(pair.old.interface and pair.new.interface) for pair in matched.pairs),
     )
-    findings = (*_about(found, matched, before, now), *losses(matched, now), *_growth(found, matched, max_growth))
+    findings = (*_about(found, matched, before, now), *losses(matched, now), *_growth(found, matched, max_growth, here))
     return found, findings
 
 
@@ -141,7 +142,7 @@ def _about(found: Baseline, matched: Matched, old: Sequence[Looked], new: Sequen
         yield make("baseline-sizes-only", found.name, modules=len(matched.pairs))
 
 
-def _growth(found: Baseline, matched: Matched, limit: float | None) -> Iterator[Finding]:
+def _growth(found: Baseline, matched: Matched, limit: float | None, here: str) -> Iterator[Finding]:
     """--max-growth: on the sum, and on single modules that grew by more than that and noticeably."""
     if limit is None:
         return
@@ -152,7 +153,8 @@ def _growth(found: Baseline, matched: Matched, limit: float | None) -> Iterator[
     if found.growth > limit:
         yield make(
             "growth",
-            found.name,
+            here,
+            baseline=found.name,
             before=found.before.image_size,
             now=found.now.image_size,
             growth=f"{found.growth:.1f} %",

@@ -46,6 +46,7 @@ class Ask(NamedTuple):
     tables: bool = True  # read symbol table and relocations of stripped modules too; labels are counted only so
     second: bool = False  # have the section table read by pyelftools as well
     digests: bool = False  # SHA-256 of the file, and of the image inside
+    interface: bool = False  # what users rely on, without the imports
     record: Record | None = None  # prove that it is the module that was recorded
     limit: int = 4 << 30  # bytes of a module, decompressed
 
