@@ -59,6 +59,9 @@ class Settings(NamedTuple):
     require_modules: bool = False
     second_reader: bool = True
     min_shrink: AtLeast | None = None
+    baseline: tuple[str, ...] = ()  # packages, directories, modules or receipts of the last release
+    max_growth: float | None = None  # percent
+    max_size: int | None = None  # bytes
     jobs: int = 1  # `gather` puts the CPUs allowed to this process here where nothing else is said
     max_module_size: int = 4 << 30  # bytes, decompressed
     tool_timeout: float = 300.0  # seconds per call of an outside tool
@@ -157,6 +160,17 @@ def at_least(text: str) -> AtLeast:
     if not 0 < percent < 100:
         raise ValueError(f"{text} is not between 0 and 100 %")
     return AtLeast(percent=percent)
+
+
+def growth(text: str) -> float:
+    """A percentage from 0 on, with or without a `%` behind it."""
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a percentage") from None
+    if not 0 <= percent < 1e6:
+        raise ValueError(f"{text} is no percentage from 0 on")
+    return percent
 
 
 def seconds(text: str) -> float:
@@ -296,6 +310,31 @@ ROWS: tuple[Row, ...] = (
         "have each module's section table read by pyelftools as well [default: yes]",
         _CHECK,
     ),
+    Row(
+        "baseline",
+        ("--baseline",),
+        path,
+        "compare with the last release: package, directory or receipt; may be given several times",
+        _CHECK,
+        "PATH",
+        many=True,
+    ),
+    Row(
+        "max_growth",
+        ("--max-growth",),
+        growth,
+        "fail when the modules together are by more than PERCENT larger than --baseline",
+        _CHECK,
+        "PERCENT",
+    ),
+    Row(
+        "max_size",
+        ("--max-size",),
+        size,
+        "fail when the modules of a PATH together are larger, as they lie on disk",
+        _CHECK,
+        "BYTES[K|M|G]",
+    ),
     Row("digest_before", ("--digest-before",), boolean, "put the SHA-256 of the bytes before into the receipt", _STRIP),
     Row("dry_run", ("-n", "--dry-run"), boolean, "say what would happen and change nothing", _STRIP),
     Row(
@@ -389,6 +428,8 @@ def gather(
     names = {row.name for row in table}
     if "keep" in names:
         values["keep"] = _keeps(cli, environ, file, values.get("keep_dir", Settings().keep_dir))
+    if "baseline" in names:
+        values["baseline"] = _paths(next(row for row in table if row.name == "baseline"), cli, environ, file)
     if "severity" in names:
         values["severity"] = _severities(cli, environ, file)
     return Settings(**values)
@@ -481,6 +522,22 @@ def _keep_table(where: str, table: Mapping[str, object], origin: str) -> Keep:
         raise SettingError(f"{where}: {error}") from None
 
 
+# --- lists of paths --------------------------------------------------------------------------------------------------
+
+
+def _paths(row: Row, cli: CommandLine, environ: Mapping[str, str], file: _File) -> tuple[str, ...]:
+    """The paths that the strongest origin gives; in the environment one a line."""
+    for origin, texts in (
+        (row.flags[-1], [*cli.get(row.name, ())]),
+        (row.env, environ.get(row.env, "").splitlines()),
+        (f"{file.path}: {row.name}", file.values.get(row.name, "").splitlines()),
+    ):
+        given = [_parsed(row, _Given(0, origin, text)) for text in texts if text.strip()]
+        if given:
+            return tuple(map(str, given))
+    return ()
+
+
 # --- severities ------------------------------------------------------------------------------------------------------
 
 
@@ -521,7 +578,7 @@ def _config_file(cli: CommandLine, environ: Mapping[str, str]) -> _File:
         if name in values:
             raise SettingError(f"{where}: {key}: given twice, with - and with _")
         if name not in {"keep", "severity"}:
-            values[name] = _file_text(where, key, value)
+            values[name] = _file_text(where, key, value, "\n" if name == "baseline" else ",")
     keeps = _keep_tables(where, document.get("keep", []), os.path.basename(where))
     return _File(where, values, keeps, _severity_table(where, document.get("severity", {})))
 
@@ -538,21 +595,21 @@ def _known_key(where: str, key: str) -> str:
     raise SettingError(f"{where}: {key}: no such setting", hint=f"did you mean {near[0]}?" if near else "")
 
 
-def _file_text(where: str, key: str, value: object) -> str:
+def _file_text(where: str, key: str, value: object, between: str) -> str:
     try:
-        return _text(value)
+        return _text(value, between)
     except ValueError as error:
         raise SettingError(f"{where}: {key}: {error}") from None
 
 
-def _text(value: object) -> str:
+def _text(value: object, between: str = ",") -> str:
     """A TOML value as it would be written in the environment, so that one validation serves all origins."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str | int | float):
         return str(value)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ",".join(value)
+        return between.join(value)
     raise ValueError("must be text, a number, true or false, or a list of texts")
 
 

@@ -46,7 +46,7 @@ def expected(layout: Layout) -> tuple[tuple[str, str], ...]:
 
 
 def exporting(kind: Kind, layout: Layout, *, named: bool = False) -> bytes:
-    """A module that exports `EXPORTS`; `named`: a string is referred to by a symbol of its own, not by the section's."""
+    """A module that exports `EXPORTS`; `named`: strings have symbols of their own, which relocations name."""
     strings, at = _strings()
     symbols = [Sym(name, ".text", 4 * number) for number, (name, *_) in enumerate(EXPORTS)]
     if named:

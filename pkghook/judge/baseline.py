@@ -172,8 +172,11 @@ def _largest(found: Baseline, matched: Matched) -> str:
     return ", ".join(f"{each.path} {'' if each.before else 'new '}+{each.by}" for each in top) or "none"
 
 
-def too_large(modules: Iterable[Looked], limit: int) -> Iterator[Finding]:
-    """--max-size: the modules of each package or directory together, as they lie on disk; `limit` is in bytes."""
+def too_large(modules: Iterable[Looked], limit: int, *, here: str = "") -> Iterator[Finding]:
+    """--max-size: the modules of each package or directory together, as they lie on disk; `limit` is in bytes.
+
+    `here` is what a finding is about where there is one package only.
+    """
     sums: dict[str, list[Looked]] = {}
     for each in modules:
         sums.setdefault(each.source, []).append(each)
@@ -182,4 +185,4 @@ def too_large(modules: Iterable[Looked], limit: int) -> Iterator[Finding]:
         if total > limit:
             top = sorted(some, key=lambda each: (-each.file_size, each.path))[:LARGEST]
             largest = ", ".join(f"{each.path} {each.file_size}" for each in top)
-            yield make("too-much", source, bytes=total, limit=limit, modules=len(some), largest=largest)
+            yield make("too-much", source or here, bytes=total, limit=limit, modules=len(some), largest=largest)

@@ -40,12 +40,23 @@ def last_release(ask: Ask, settings: Settings, err: TextIO) -> Release:
     )
 
 
-def compare(
-    release: Release, entries: Sequence[Looked], here: str, settings: Settings
-) -> tuple[Baseline, tuple[Finding, ...]]:
+class Compared(NamedTuple):
+    """This release with what is to be said of it against the last one."""
+
+    baseline: Baseline
+    entries: tuple[Looked, ...]  # with the findings about each
+    findings: tuple[Finding, ...]  # the others
+
+
+def compare(release: Release, entries: Sequence[Looked], here: str, settings: Settings) -> Compared:
     """This release against the last one; `here` is what the user called this one."""
     found, findings = baseline.compare(release.name, release.entries, entries, settings.max_growth, here=here)
-    return found, (*release.findings, *findings)
+    own: dict[str, list[Finding]] = {entry.path: [] for entry in entries}
+    others = [*release.findings]
+    for finding in findings:
+        own.get(finding.subject, others).append(finding)
+    told = (entry._replace(findings=(*entry.findings, *own[entry.path])) for entry in entries)
+    return Compared(found, tuple(told), tuple(others))
 
 
 def _part(path: str, ask: Ask, settings: Settings, err: TextIO) -> Release:
