@@ -68,6 +68,11 @@ def sentence(found: Finding) -> str:
     return f"{title} ({evidence})" if evidence else title
 
 
+def base_name(path: str) -> str:
+    """A relative path as it is, of an absolute one the last part: where things lie on this machine tells nothing."""
+    return path.rstrip("/").rpartition("/")[2] if path.startswith("/") else path
+
+
 def printable(text: str) -> str:
     """`text` without anything that a terminal would act on, or that cannot be encoded.
 

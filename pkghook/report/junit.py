@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.findings import registry
 from pkghook.model import Entry, State
-from pkghook.report import printable, sentence
+from pkghook.report import base_name, printable, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -57,16 +57,16 @@ def _cases(run: Run, verdict: Verdict, style: Style) -> Iterator[Case]:
     modules = {name for entry in run.entries for name in (entry.path, *entry.names)}
     for subject, findings in by_subject.items():
         if subject not in modules:
-            yield _case("pkghook", subject or run.mode, findings, "", style)
+            yield _case("pkghook", base_name(subject) or run.mode, findings, "", style)
     for entry in run.entries:
         findings = [found for name in (entry.path, *entry.names) for found in by_subject.get(name, ())]
-        yield _case(_suite(entry), entry.path, findings, _kept(entry), style)
+        yield _case(_suite(entry), base_name(entry.path), findings, _kept(entry), style)
 
 
 def _suite(entry: Entry | Looked) -> str:
     """The package or directory and the kernel."""
     source = "" if isinstance(entry, Entry) else entry.source
-    return " ".join(filter(None, (source, entry.kernel))) or "modules"
+    return " ".join(filter(None, (base_name(source), entry.kernel))) or "modules"
 
 
 def _kept(entry: Entry | Looked) -> str:
@@ -106,7 +106,7 @@ def _lines(case: Case) -> Iterator[str]:
 def _explained(found: Finding) -> str:
     """What a person needs to read, in lines that are printable each."""
     hint = f"\nhint: {registry()[found.id].hint}" if found.id in registry() else ""
-    return f"{found.severity}: {printable(found.subject)}: {sentence(found)} [{found.id}]{hint}"
+    return f"{found.severity}: {printable(base_name(found.subject))}: {sentence(found)} [{found.id}]{hint}"
 
 
 def _attributes(**values: str) -> str:

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pkghook.findings import Severity, registry
-from pkghook.report import printable, sentence
+from pkghook.report import base_name, printable, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -106,11 +106,6 @@ def relative_uri(path: str) -> str:
     if any(part in {"", ".", ".."} for part in parts):
         return ""
     return quote("/".join(parts).encode("utf-8", "surrogateescape"), safe="/")
-
-
-def base_name(path: str) -> str:
-    """A relative path as it is, of an absolute one the last part: where things lie on this machine tells nothing."""
-    return path.rstrip("/").rpartition("/")[2] if path.startswith("/") else path
 
 
 def _suppression(found: Finding, reasons: Mapping[tuple[str, str], str]) -> dict[str, object]:

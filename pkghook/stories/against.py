@@ -44,7 +44,7 @@ class Compared(NamedTuple):
     """This release with what is to be said of it against the last one."""
 
     baseline: Baseline
-    entries: tuple[Looked, ...]  # with the findings about each
+    entries: tuple[Looked, ...]  # with the findings about each, and without the interfaces
     findings: tuple[Finding, ...]  # the others
 
 
@@ -55,7 +55,7 @@ def compare(release: Release, entries: Sequence[Looked], here: str, settings: Se
     others = [*release.findings]
     for finding in findings:
         own.get(finding.subject, others).append(finding)
-    told = (entry._replace(findings=(*entry.findings, *own[entry.path])) for entry in entries)
+    told = (entry._replace(interface=None, findings=(*entry.findings, *own[entry.path])) for entry in entries)
     return Compared(found, tuple(told), tuple(others))
 
 

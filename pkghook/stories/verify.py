@@ -11,15 +11,17 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from pkghook import report
+from pkghook import __version__, report
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, InputError, MissingDependencyError, ModuleError, UsageError
 from pkghook.findings import Finding, Severity, make
 from pkghook.judge.policy import weighed
+from pkghook.judge.verdict import Verdict
 from pkghook.ko import codec, signature, symbols
 from pkghook.ko.elf import parse
 from pkghook.ko.file import load
 from pkghook.ko.plan import Drop, plan
 from pkghook.ko.prove import prove
+from pkghook.model import Looked
 from pkghook.report import as_json, text
 from pkghook.sources.tree import Tree
 from pkghook.stories.crowd import lost_module, through_workers
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import TextIO
 
+    from pkghook.judge.receipt import Override
     from pkghook.ko.elf import Elf
     from pkghook.ko.file import ModuleFile
     from pkghook.settings import Settings
@@ -55,6 +58,7 @@ class Answer(NamedTuple):
     unstripped: tuple[bool, bool] = (False, False)
     signed_alike: bool = True
     findings: tuple[Finding, ...] = ()
+    path: str = ""  # of the second
 
 
 class Comparison(NamedTuple):
@@ -154,6 +158,7 @@ def compare_files(args: tuple[str, ...], drop: Drop, settings: Settings) -> Comp
     """Two module files. Raises InputError for one that cannot be opened."""
     with ExitStack() as stack:
         answer = judge([(_open(path, stack), path) for path in args], drop, settings.max_module_size)
+    answer = answer._replace(path=args[1])
     return Comparison((answer,), _in_order(_weighed(answer, settings)), (1, 1))
 
 
@@ -246,9 +251,11 @@ def _judge_all(
     tasks = sorted(pairs, key=lambda twins: (-twins.before.size - twins.after.size, twins.name))
     return through_workers(
         tasks,
-        lambda twins: judge_twins(trees, twins, drop, settings.max_module_size),
+        lambda twins: judge_twins(trees, twins, drop, settings.max_module_size)._replace(path=twins.after.path),
         lambda twins: twins.before.size,
-        lambda twins, why: Answer(same=False, findings=(lost_module(twins.after.path, why, settings, err),)),
+        lambda twins, why: Answer(
+            same=False, findings=(lost_module(twins.after.path, why, settings, err),), path=twins.after.path
+        ),
         settings,
         err,
     )
@@ -279,9 +286,26 @@ def _tell(args: tuple[str, ...], found: Comparison, settings: Settings, out: Tex
     passed = all(finding.severity < settings.fail_on for finding in found.findings)
     if settings.format == "json":
         out.write(render_json(args, found, passed=passed))
+    elif settings.format != "text":
+        style = report.style_for(settings, out, os.environ)
+        out.write(report.REPORTS[settings.format](_as_run(found), Verdict(passed, found.findings), style))
     else:
         out.writelines(f"{line}\n" for line in render(found, settings, out))
     return EXIT_CLEAN if passed else EXIT_FINDINGS
+
+
+class Told(NamedTuple):
+    """The comparison as the reports take it: `report.facts.Run`."""
+
+    entries: tuple[Looked, ...]
+    pkghook: str = __version__
+    mode: str = "verify"
+    settings: tuple[tuple[str, str], ...] = ()
+    overrides: tuple[Override, ...] = ()
+
+
+def _as_run(found: Comparison) -> Told:
+    return Told(tuple(Looked(path, "") for path in sorted(answer.path for answer in found.answers)))
 
 
 def render(found: Comparison, settings: Settings, out: TextIO) -> Iterator[str]:
