@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from pkghook.ko.elf import Elf
 
+OVERHEAD = 64  # bytes that Python needs for a text beside its characters
 _ENTRY = 64  # bytes of a struct modversion_info: a long with the CRC, the rest for the name
 _CRC = 0xFFFFFFFF
 
@@ -45,6 +46,14 @@ def interface(elf: Elf, *, with_imports: bool = True) -> Interface:
 def contents(elf: Elf, name: bytes) -> bytes:
     """The bytes of the first section of this name, b"" if there is none. Raises ModuleError bad-section, truncated."""
     return bounded(elf, elf.columns.name.index(name)) if name in elf.columns.name else b""
+
+
+def weight(interface: Interface) -> int:
+    """About how many bytes of memory an interface takes."""
+    texts = [*interface.aliases, *interface.depends, *interface.license, interface.name, interface.vermagic]
+    for pairs in (interface.parameters, interface.exports, interface.imports):
+        texts += [text for pair in pairs for text in pair]
+    return sum([OVERHEAD + len(text) for text in texts])
 
 
 def _modinfo(elf: Elf) -> dict[bytes, list[bytes]]:

@@ -63,7 +63,7 @@ def style_for(settings: Settings, stream: TextIO, environ: Mapping[str, str]) ->
 
 def sentence(found: Finding) -> str:
     """What a finding says, but for its subject: `title (key: value; key: value)`, printable."""
-    title = registry()[found.id].title if found.id in registry() else found.id
+    title = registry()[found.id].title if found.id in registry() else printable(found.id)
     evidence = "; ".join(f"{key}: {printable(str(value))}" for key, value in found.evidence)
     return f"{title} ({evidence})" if evidence else title
 

@@ -98,7 +98,7 @@ def _lines(case: Case) -> Iterator[str]:
         told = _attributes(type=found.id, message=sentence(found))
         yield f"      <failure{told}>{_text(_explained(found))}</failure>"
     if case.notes:
-        notes = "\n".join(f"{found.severity}: {sentence(found)} [{found.id}]" for found in case.notes)
+        notes = "\n".join(f"{found.severity}: {sentence(found)} [{printable(found.id)}]" for found in case.notes)
         yield f"      <system-out>{_text(notes)}</system-out>"
     yield "    </testcase>"
 
@@ -106,7 +106,7 @@ def _lines(case: Case) -> Iterator[str]:
 def _explained(found: Finding) -> str:
     """What a person needs to read, in lines that are printable each."""
     hint = f"\nhint: {registry()[found.id].hint}" if found.id in registry() else ""
-    return f"{found.severity}: {printable(base_name(found.subject))}: {sentence(found)} [{found.id}]{hint}"
+    return f"{found.severity}: {printable(base_name(found.subject))}: {sentence(found)} [{printable(found.id)}]{hint}"
 
 
 def _attributes(**values: str) -> str:

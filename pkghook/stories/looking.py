@@ -64,7 +64,7 @@ def look_at(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
 def _package(path: str, ask: Ask, settings: Settings) -> Sight:
     with packages.open_package(path) as package:
         is_debug = DEBUG_PACKAGE.search(package.facts.name) is not None
-        course = Pass(ask, include_debug=settings.include_debug, debug_package=is_debug)
+        course = Pass(path, ask, include_debug=settings.include_debug, debug_package=is_debug)
         for member, reader in package.members():
             course.take(member, reader)
         facts = package.facts

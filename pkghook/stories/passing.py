@@ -5,9 +5,10 @@ from __future__ import annotations
 from mmap import mmap
 from typing import TYPE_CHECKING
 
-from pkghook.errors import ModuleError
+from pkghook.errors import InputError, ModuleError
 from pkghook.findings import make
 from pkghook.ko.file import BytesImage
+from pkghook.ko.interface import weight
 from pkghook.ko.look import look_at_image
 from pkghook.ko.stranger import Stranger
 from pkghook.model import Looked
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from pkghook.sources.member import Member, Reader
 
 DEBUG_TREE = "debug tree"
+INTERFACES = 64 << 20  # bytes of a package that are kept for the comparison; a kernel of 3,103 modules needs 6 MiB
 INSIDE = Layout("package", (), "", 0)  # what a package holds, as the tree that it becomes
 
 
@@ -48,12 +50,14 @@ class _Room:
 class Pass:
     """Collects what one package holds; at most one member's bytes are in memory."""
 
-    def __init__(self, ask: Ask, *, include_debug: bool, debug_package: bool = False) -> None:
-        """With `debug_package` all of it counts as debug tree."""
+    def __init__(self, path: str, ask: Ask, *, include_debug: bool, debug_package: bool = False) -> None:
+        """`path` is the package's; with `debug_package` all of it counts as debug tree."""
+        self._path = path
         self._ask = ask
         self._include_debug = include_debug
         self._debug_package = debug_package
         self._room = _Room()
+        self._kept = 0  # bytes of interfaces
         self._entries: dict[str, Looked] = {}
         self._hidden: set[str] = set()  # modules under other names
         self._by_inode: dict[int, str] = {}  # of the modules
@@ -105,6 +109,10 @@ class Pass:
         return Looked(member.path, kernel_of(member.path), file_size=member.size)
 
     def _enter(self, member: Member, entry: Looked) -> None:
+        if entry.interface:
+            self._kept += weight(entry.interface)
+            if self._kept > INTERFACES:
+                raise InputError(f"{self._path}: parameters, aliases and exports of more than {INTERFACES >> 20} MiB")
         self._entries[member.path] = entry
         self._by_inode[member.inode] = member.path
 
