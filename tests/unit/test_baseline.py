@@ -70,6 +70,7 @@ def test_growth_of_the_sum() -> None:
     assert ids(old, [grown]) == []
     *_, finding = said(old, [grown, offering(NEW, "b.ko")._replace(image_size=5)], 10)
     assert evidence(finding) == {
+        "baseline": "old.deb",
         "before": 1_000_000,
         "now": 1_100_005,
         "growth": "10.0 %",
