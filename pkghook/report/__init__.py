@@ -47,6 +47,7 @@ REPORTS: Final = {
     "junit": Report("pkghook.report.junit"),
     "sarif": Report("pkghook.report.sarif"),
 }
+PLACES: Final = frozenset({"in", "package"})  # evidence that is a PATH as the user named it
 TABLES: Final = ("explain", "tools")  # verbs that tell what there is and judge nothing: as text or JSON
 
 
@@ -66,6 +67,12 @@ def sentence(found: Finding) -> str:
     title = registry()[found.id].title if found.id in registry() else printable(found.id)
     evidence = "; ".join(f"{key}: {printable(str(value))}" for key, value in found.evidence)
     return f"{title} ({evidence})" if evidence else title
+
+
+def placeless(found: Finding) -> Finding:
+    """The finding without directories of this machine: its subject, and what it has seen the subject in."""
+    evidence = tuple((key, base_name(str(value)) if key in PLACES else value) for key, value in found.evidence)
+    return found._replace(subject=base_name(found.subject), evidence=evidence)
 
 
 def base_name(path: str) -> str:

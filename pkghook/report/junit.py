@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.findings import registry
 from pkghook.model import Entry, State
-from pkghook.report import base_name, printable, sentence
+from pkghook.report import base_name, placeless, printable, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -59,8 +59,15 @@ def _cases(run: Run, verdict: Verdict, style: Style) -> Iterator[Case]:
         if subject not in modules:
             yield _case("pkghook", base_name(subject) or run.mode, findings, "", style)
     for entry in run.entries:
-        findings = [found for name in (entry.path, *entry.names) for found in by_subject.get(name, ())]
+        named = (found for name in (entry.path, *entry.names) for found in by_subject.get(name, ()))
+        findings = [found for found in named if _seen_in(found, entry)]
         yield _case(_suite(entry), base_name(entry.path), findings, _kept(entry), style)
+
+
+def _seen_in(found: Finding, entry: Entry | Looked) -> bool:
+    """Whether a finding is about this module and not one of the same path in another package."""
+    places = [place for key, place in found.evidence if key == "in"]
+    return isinstance(entry, Entry) or not places or entry.source in places
 
 
 def _suite(entry: Entry | Looked) -> str:
@@ -76,8 +83,9 @@ def _kept(entry: Entry | Looked) -> str:
 
 
 def _case(suite: str, name: str, findings: Iterable[Finding], kept: str, style: Style) -> Case:
-    failures = [found for found in findings if found.severity >= style.fail_on]
-    return Case(suite, name, failures, [found for found in findings if found.severity < style.fail_on], kept)
+    told = [placeless(found) for found in findings]
+    failures = [found for found in told if found.severity >= style.fail_on]
+    return Case(suite, name, failures, [found for found in told if found.severity < style.fail_on], kept)
 
 
 def _counts(cases: Sequence[Case]) -> dict[str, str]:
@@ -106,7 +114,7 @@ def _lines(case: Case) -> Iterator[str]:
 def _explained(found: Finding) -> str:
     """What a person needs to read, in lines that are printable each."""
     hint = f"\nhint: {registry()[found.id].hint}" if found.id in registry() else ""
-    return f"{found.severity}: {printable(base_name(found.subject))}: {sentence(found)} [{printable(found.id)}]{hint}"
+    return f"{found.severity}: {printable(found.subject)}: {sentence(found)} [{printable(found.id)}]{hint}"
 
 
 def _attributes(**values: str) -> str:

@@ -11,7 +11,7 @@ import json
 from typing import TYPE_CHECKING
 
 from pkghook.findings import Severity, registry
-from pkghook.report import base_name, printable, sentence
+from pkghook.report import base_name, placeless, printable, sentence
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -32,9 +32,10 @@ def render(run: Run, verdict: Verdict, style: Style) -> str:
     rules = _rules((*verdict.findings, *verdict.silenced))
     numbers = {kind.id: at for at, kind in enumerate(rules)}
     reasons = _reasons(run)
-    results = [_result(found, numbers) | {"suppressions": []} for found in verdict.findings]
+    results = [_result(placeless(found), numbers) | {"suppressions": []} for found in verdict.findings]
     results += [
-        _result(found, numbers) | {"suppressions": [_suppression(found, reasons)]} for found in verdict.silenced
+        _result(placeless(found), numbers) | {"suppressions": [_suppression(found, reasons)]}
+        for found in verdict.silenced
     ]
     driver = {"name": "pkghook", "version": run.pkghook, "rules": [_rule(kind) for kind in rules]}
     document = {
@@ -71,7 +72,7 @@ def _rule(kind: Kind) -> dict[str, object]:
 
 def _result(found: Finding, numbers: Mapping[str, int]) -> dict[str, object]:
     evidence = {key: value if isinstance(value, int) else printable(value) for key, value in found.evidence}
-    about = f"{printable(base_name(found.subject))}: " if found.subject else ""
+    about = f"{printable(found.subject)}: " if found.subject else ""
     return {
         "ruleId": found.id,
         **({"ruleIndex": numbers[found.id]} if found.id in numbers else {}),
@@ -90,7 +91,7 @@ def literal(text: str) -> str:
 def _location(found: Finding) -> dict[str, object]:
     uri = "" if found.id in NO_FILES else relative_uri(found.subject)
     if not uri:
-        return {"logicalLocations": [{"name": printable(base_name(found.subject))}]}
+        return {"logicalLocations": [{"name": printable(found.subject)}]}
     return {"physicalLocation": {"artifactLocation": {"uri": uri, "uriBaseId": BASE}}}
 
 
