@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from pkghook.ko.elf import Elf
 
-MAX_BYTES = 1 << 24  # of one table; Debian's kernels have none above 0.3 MB
+MAX_BYTES = 2 << 20  # of one section; in Debian's kernels the largest has 0.1 MB
 PREFIX, CRCS, STRINGS = b"__ksymtab", b"__kcrctab", b"__ksymtab_strings"
 _LOW = 0xFFFFFFFF
 _WIDTHS = (4, 8)  # of a CRC

@@ -134,7 +134,7 @@ def _against(found: Baseline, style: Style) -> Iterator[str]:
     counts = ((len(found.came), "new"), (len(found.gone), "gone"), (len(grew), "grew"), (len(shrank), "shrank"))
     told = ", ".join(f"{count} {what}" for count, what in counts if count) or "no other sizes"
     before, now = found.before, found.now
-    yield f"against {printable(found.name)}: {now.modules} modules, {before.modules} there: {told}"
+    yield f"against {printable(found.name)}: {plural(now.modules, 'module')}, {before.modules} there: {told}"
     yield f"  {human(before.image_size)} -> {human(now.image_size)} inside ({found.growth:+.1f} %)" + (
         f", {human(before.file_size)} -> {human(now.file_size)} as files"
         if (before.file_size, now.file_size) != (before.image_size, now.image_size)

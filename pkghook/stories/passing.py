@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pkghook.sources.member import Member, Reader
 
 DEBUG_TREE = "debug tree"
-INTERFACES = 64 << 20  # bytes of a package that are kept for the comparison; a kernel of 3,103 modules needs 6 MiB
+INTERFACES = 32 << 20  # bytes of a package that are kept for the comparison; a kernel of 3,103 modules needs 6 MiB
 INSIDE = Layout("package", (), "", 0)  # what a package holds, as the tree that it becomes
 
 

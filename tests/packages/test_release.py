@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from pkghook.model import Compression
+from pkghook.stories import passing
 from tests import inprocess, modules
 from tests.inprocess import call
 from tests.support import need_kernel, need_tool
@@ -134,3 +135,11 @@ def test_reports_for_others_are_the_same_wherever_the_packages_lie(forms: dict[s
         assert texts[0] == texts[1]
         assert "too-much" in texts[0]
         assert str(tmp_path) not in texts[0]
+
+
+def test_what_is_kept_of_a_package_is_bounded(forms: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crafted modules may have megabytes of aliases each; that is an error naming the package, and not a comparison."""
+    monkeypatch.setattr(passing, "INTERFACES", 20_000)
+    told = call("check", forms["tree"], "--baseline", forms["rpm"], "--keep-dir", "")
+    assert told.status == 2
+    assert f"{forms['rpm']}: parameters, aliases and exports of more than" in told.err
