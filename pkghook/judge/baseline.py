@@ -11,15 +11,16 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.findings import make
 from pkghook.judge.losses import losses
-from pkghook.judge.pairing import Kernels, Matched, Pair, match
+from pkghook.judge.pairing import Kernels, Matched, Pair, match, name
 from pkghook.model import Entry, Looked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from pkghook.findings import Finding
     from pkghook.judge.receipt import Receipt
 
+NOTHING: Mapping[str, frozenset[str]] = {}
 DEBUG_TREE = "debug tree"
 LARGEST = 5  # modules that the finding on the sum names
 NOTICEABLE = 1 << 16  # bytes that a single module has to grow by before it gets a finding of its own
@@ -66,12 +67,19 @@ class Baseline(NamedTuple):
 
 
 def compare(
-    name: str, old: Iterable[Looked], new: Iterable[Looked], max_growth: float | None = None, *, here: str = ""
+    name: str,
+    old: Iterable[Looked],
+    new: Iterable[Looked],
+    max_growth: float | None = None,
+    *,
+    here: str = "",
+    builtin: Mapping[str, frozenset[str]] = NOTHING,
 ) -> tuple[Baseline, tuple[Finding, ...]]:
     """The comparison with the last release, and what is to be said about it.
 
     Modules of debug trees that were left out of the looks are left out here.  `max_growth` is in percent, None for any;
-    `here` is what a finding on all modules together is about.
+    `here` is what a finding on all modules together is about; `builtin` are the names of modules that the kernel image
+    contains now, by kernel.
     """
     before, now = ([each for each in some if each.kept != DEBUG_TREE] for some in (old, new))
     matched = match(before, now)
@@ -87,7 +95,11 @@ def compare(
         tuple(sorted((each for each in grown if each.by), key=lambda each: (-each.by, each.path))),
         sum(bool(pair.old.interface and pair.new.interface) for pair in matched.pairs),
     )
-    findings = (*_about(found, matched, before, now), *losses(matched, now), *_growth(found, matched, max_growth, here))
+    findings = (
+        *_about(found, matched, before, now, builtin),
+        *losses(matched, now, builtin),
+        *_growth(found, matched, max_growth, here),
+    )
     return found, findings
 
 
@@ -126,13 +138,21 @@ def _percent(before: int, now: int) -> float:
 # --- findings --------------------------------------------------------------------------------------------------------
 
 
-def _about(found: Baseline, matched: Matched, old: Sequence[Looked], new: Sequence[Looked]) -> Iterator[Finding]:
+def _about(
+    found: Baseline,
+    matched: Matched,
+    old: Sequence[Looked],
+    new: Sequence[Looked],
+    builtin: Mapping[str, frozenset[str]],
+) -> Iterator[Finding]:
     """What came and went, and what could not be compared."""
     if (old or new) and not matched.pairs:
         yield make("baseline-unrelated", found.name, modules=len(old), here=len(new))
         return
+    now = dict(matched.kernels)
     for each in matched.gone:
-        yield make("module-gone", each.path, size=each.image_size)
+        inside = name(each) in builtin.get(now.get(each.kernel, ""), ())
+        yield make("module-built-in" if inside else "module-gone", each.path, size=each.image_size)
     for each in matched.new:
         yield make("module-new", each.path, size=each.image_size)
     damaged = [pair.old for pair in matched.pairs if not pair.old.interface and pair.old.findings]

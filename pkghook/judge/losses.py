@@ -39,14 +39,18 @@ class Changed(NamedTuple):
     what: tuple[str, ...]
 
 
-def losses(matched: Matched, modules: Iterable[Looked]) -> Iterator[Finding]:
-    """The findings on all pairs; `modules` are those of this release. Where an interface is not known there is none."""
+def losses(matched: Matched, modules: Iterable[Looked], builtin: Mapping[str, frozenset[str]]) -> Iterator[Finding]:
+    """The findings on all pairs; `modules` are those of this release. Where an interface is not known there is none.
+
+    `builtin` are the names of modules that the kernel image contains now, by kernel: nobody has to load those.
+    """
     known = [each for each in modules if each.interface]
     worlds = {kernel: _world(same) for kernel, same in _by_kernel(known)}
     for (was, is_), pairs in _pairs_by_kernel(matched.pairs):
         world = worlds[is_]
         for pair in pairs:
             yield from _of_pair(pair, world)
+            yield from _depends(pair, builtin.get(is_, frozenset()))
         yield from _crcs(pairs, world, of_kernel="" if was == is_ else is_)
         yield from _vermagics(pairs, same=was == is_)
 
@@ -98,15 +102,17 @@ def _of_pair(pair: Pair, world: World) -> Iterator[Finding]:
     exports = dict(old.exports).keys() - world.exports.keys()
     if exports:
         yield make("export-lost", path, **names(exports), of=len(old.exports))
-    if old.depends != new.depends:
-        gone, came = (", ".join(sorted({*a} - {*b})) or "none" for a, b in _both_ways(old.depends, new.depends))
-        yield make("dependency-changed", path, no_longer=gone, now_also=came)
     if old.license != new.license:
         yield make("license-changed", path, before="; ".join(old.license), now="; ".join(new.license))
 
 
-def _both_ways(old: tuple[str, ...], new: tuple[str, ...]) -> tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]:
-    return (old, new), (new, old)
+def _depends(pair: Pair, inside: frozenset[str]) -> Iterator[Finding]:
+    """Other modules than before, but for those that went into the kernel image."""
+    old, new = ({*each.interface.depends} if each.interface else set() for each in pair)
+    gone = sorted(name for name in old - new if name.replace("-", "_") not in inside)
+    if gone or new - old:
+        came = ", ".join(sorted(new - old)) or "none"
+        yield make("dependency-changed", pair.new.path, no_longer=", ".join(gone) or "none", now_also=came)
 
 
 # --- what a new version changes in all modules alike -----------------------------------------------------------------

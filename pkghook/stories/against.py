@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pkghook.ko.look import Ask
     from pkghook.model import Looked
     from pkghook.settings import Settings
+    from pkghook.stories.looking import Sight
 
 
 class Release(NamedTuple):
@@ -48,9 +49,16 @@ class Compared(NamedTuple):
     findings: tuple[Finding, ...]  # the others
 
 
-def compare(release: Release, entries: Sequence[Looked], here: str, settings: Settings) -> Compared:
-    """This release against the last one; `here` is what the user called this one."""
-    found, findings = baseline.compare(release.name, release.entries, entries, settings.max_growth, here=here)
+def compare(release: Release, entries: Sequence[Looked], sights: Sequence[Sight], settings: Settings) -> Compared:
+    """This release, as it was seen and with what is known of its modules by now, against the last one."""
+    found, findings = baseline.compare(
+        release.name,
+        release.entries,
+        entries,
+        settings.max_growth,
+        here=sights[0].facts.path if len(sights) == 1 else "",
+        builtin={kernel: names for sight in sights for kernel, names in sight.builtin.items()},
+    )
     own: dict[str, list[Finding]] = {entry.path: [] for entry in entries}
     others = [*release.findings]
     for finding in findings:

@@ -136,7 +136,7 @@ def _judged(
     findings += [finding for each in shrunk for finding in _too_little(each, settings)]
     if settings.max_size is not None:
         findings += too_large(entries, settings.max_size, here=_here(sights))
-    compared = compare(release, entries, _here(sights), settings) if release else None
+    compared = compare(release, entries, sights, settings) if release else None
     if compared:
         entries = list(compared.entries)
         findings += compared.findings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from mmap import mmap
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from pkghook.ko.interface import weight
 from pkghook.ko.look import look_at_image
 from pkghook.ko.stranger import Stranger
 from pkghook.model import Looked
+from pkghook.sources import builtin
 from pkghook.sources.dirs import split
 from pkghook.sources.layout import PLACES, Layout
 from pkghook.sources.walk import SUFFIXES
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from pkghook.findings import Finding
     from pkghook.ko.look import Ask
+    from pkghook.ko.stranger import Reader as Readable
     from pkghook.sources.member import Member, Reader
 
 DEBUG_TREE = "debug tree"
@@ -63,6 +66,7 @@ class Pass:
         self._by_inode: dict[int, str] = {}  # of the modules
         self._links: list[tuple[str, int]] = []  # path, inode
         self._findings: list[Finding] = []
+        self.builtin: dict[str, frozenset[str]] = {}  # names of modules that the kernel image contains, by kernel
         self.others: list[tuple[str, int]] = []  # ELF files beside modules that are none: path and size
 
     def take(self, member: Member, reader: Reader) -> None:
@@ -96,7 +100,12 @@ class Pass:
 
     def _stranger(self, member: Member, reader: Reader) -> None:
         name = split(member.path)[1]
-        found = Stranger(reader, member.size, name, self._ask.limit)
+        source: Readable = reader
+        if self._ask.interface and name == builtin.NAME and member.size <= builtin.MAX_BYTES:
+            data = reader.read()
+            self.builtin[kernel_of(member.path)] = builtin.names(data)
+            source = BytesIO(data)
+        found = Stranger(source, member.size, name, self._ask.limit)
         if found.module:
             self._hidden.add(member.path)
             self._enter(member, look_at_image(found.module, "", self._blank(member), self._ask))

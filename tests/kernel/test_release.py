@@ -164,6 +164,16 @@ def test_a_module_that_is_gone_and_one_that_came(corpus: Path, tmp_path: Path) -
     assert check(new, old, PKGHOOK_SEVERITY="module-gone=error").status == 1
 
 
+def test_a_module_that_was_built_in_is_not_gone(corpus: Path, tmp_path: Path) -> None:
+    """modules.builtin says so, in a tree here; tests/packages has it in packages."""
+    old, new = release(corpus, tmp_path / "old", OLD), release(corpus, tmp_path / "new", NEW)
+    next(new.rglob("loop.ko")).unlink()
+    (new / f"lib/modules/{NEW}/modules.builtin").write_text(
+        "kernel/fs/binfmt_script.ko\nkernel/drivers/block/loop.ko\n"
+    )
+    assert set(found(check(new, old))) == {"module-built-in"}
+
+
 def test_growth_is_of_what_is_inside(corpus: Path, tmp_path: Path) -> None:
     """An unstripped module among stripped ones: the sum closes the gate, and the evidence says what stripping frees."""
     old = release(corpus, tmp_path / "old", OLD)

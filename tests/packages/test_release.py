@@ -112,14 +112,17 @@ def test_the_form_of_a_package_makes_no_difference(forms: dict[str, Path]) -> No
 
 
 def test_a_loss_shows_through_packages(corpus: Path, forms: dict[str, Path], tmp_path: Path) -> None:
-    """A module less, and one without its parameter, in an RPM against a Debian package."""
+    """A module less, one built in, and one without its parameter, in an RPM against a Debian package."""
     root = tree(corpus, tmp_path / "root", NEW)
     next(root.rglob("dummy.ko")).unlink()
+    next(root.rglob("crc-itu-t.ko")).unlink()
+    (root / f"usr/lib/modules/{NEW}/modules.builtin").write_text("kernel/lib/crc-itu-t.ko\n")
     (path,) = root.rglob("ata_generic.ko")
     path.write_bytes(path.read_bytes().replace(b"parmtype=all_generic_ide", b"qarmtype=all_generic_ide"))
     found = report(rpm(root, tmp_path / "rpm"), forms["deb"])
     assert {each["id"]: each["subject"].rpartition("/")[2] for each in found["findings"]} == {
         "module-gone": "dummy.ko",
+        "module-built-in": "crc-itu-t.ko",
         "parameter-lost": "ata_generic.ko",
     }
 

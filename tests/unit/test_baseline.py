@@ -54,6 +54,20 @@ def test_came_and_went() -> None:
     assert (found.gone, found.came) == ((old[1].path,), (new[1].path,))
 
 
+def test_a_module_that_went_into_the_kernel_image() -> None:
+    """By modules.builtin of the kernel that follows; nobody depends on it as a module any more, which is no loss."""
+    old = [offering(OLD, "crypto/sha-x.ko"), offering(OLD, "user.ko", depends=("sha_x", "other"))]
+    new = [offering(NEW, "user.ko", depends=("other",))]
+    for builtin, expected in (
+        ({NEW: frozenset({"sha_x"})}, ["module-built-in"]),
+        ({OLD: frozenset({"sha_x"})}, ["module-gone", "dependency-changed"]),
+        ({NEW: frozenset({"other"})}, ["module-gone", "dependency-changed"]),
+    ):
+        findings = compare("old.deb", old, new, builtin=builtin)[1]
+        assert [finding.id for finding in findings] == expected
+    assert compare("old.deb", old, new, builtin={NEW: frozenset({"sha_x"})})[1][0].severity is Severity.INFO
+
+
 def test_a_baseline_of_another_package_compares_nothing_and_passes_nothing() -> None:
     (finding,) = said([at(OLD, "kernel/a.ko")], [at(OLD, "kernel/b.ko")])
     assert (finding.id, finding.severity, finding.subject) == ("baseline-unrelated", Severity.ERROR, "old.deb")
