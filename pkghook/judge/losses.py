@@ -108,8 +108,8 @@ def _of_pair(pair: Pair, world: World) -> Iterator[Finding]:
 
 def _depends(pair: Pair, inside: frozenset[str]) -> Iterator[Finding]:
     """Other modules than before, but for those that went into the kernel image."""
-    old, new = ({*each.interface.depends} if each.interface else set() for each in pair)
-    gone = sorted(name for name in old - new if name.replace("-", "_") not in inside)
+    old, new = ({*each.interface.depends, *each.interface.softdeps} if each.interface else set() for each in pair)
+    gone = sorted(name for name in old - new if name.rpartition(" ")[2].replace("-", "_") not in inside)
     if gone or new - old:
         came = ", ".join(sorted(new - old)) or "none"
         yield make("dependency-changed", pair.new.path, no_longer=", ".join(gone) or "none", now_also=came)

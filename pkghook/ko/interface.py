@@ -14,7 +14,7 @@ from pkghook.ko.exports import bounded, exports, whole
 from pkghook.model import Interface
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from pkghook.ko.elf import Elf
 
@@ -40,6 +40,7 @@ def interface(elf: Elf, *, with_imports: bool = True) -> Interface:
         depends=_texts(name for each in known.get(b"depends", ()) for name in each.split(b",") if name),
         exports=exports(elf),
         imports=_imports(elf) if with_imports else (),
+        softdeps=_texts(_soft(known)),
     )
 
 
@@ -50,7 +51,14 @@ def contents(elf: Elf, name: bytes) -> bytes:
 
 def weight(interface: Interface) -> int:
     """About how many bytes of memory an interface takes."""
-    texts = [*interface.aliases, *interface.depends, *interface.license, interface.name, interface.vermagic]
+    texts = [
+        *interface.aliases,
+        *interface.depends,
+        *interface.softdeps,
+        *interface.license,
+        interface.name,
+        interface.vermagic,
+    ]
     for pairs in (interface.parameters, interface.exports, interface.imports):
         texts += [text for pair in pairs for text in pair]
     return sum([OVERHEAD + len(text) for text in texts])
@@ -64,6 +72,19 @@ def _modinfo(elf: Elf) -> dict[bytes, list[bytes]]:
         if equals:
             known.setdefault(key, []).append(value)
     return known
+
+
+def _soft(known: dict[bytes, list[bytes]]) -> Iterator[bytes]:
+    """The names of `softdep` (MODULE_SOFTDEP("pre: a b post: c")) and `weakdep`, each with its kind before it."""
+    for value in known.get(b"softdep", ()):
+        kind = b""
+        for word in value.split():
+            if word in (b"pre:", b"post:"):
+                kind = word
+            elif kind:
+                yield kind + b" " + word
+    for value in known.get(b"weakdep", ()):
+        yield from (b"weak: " + word for word in value.split())
 
 
 def _first(known: dict[bytes, list[bytes]], key: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from tests.surgery import elf
 
 # 64 and 32 bits, both byte orders, addresses and distances, 6.1 and 6.12, plain and compressed.
 KERNELS = ("amd64", "arm64", "s390x", "armel", "riscv64", "amd64-6.12")
-BUSY = ("sunrpc", "libata", "kvm", "usb-storage", "option", "nfsd")  # many exports, aliases, parameters
+BUSY = ("btrfs", "sunrpc", "libata", "kvm", "usb-storage", "option", "nfsd")  # many exports, aliases, parameters
 
 
 def some(corpus: Path, kernel: str, number: int = 5) -> list[Path]:
@@ -58,7 +59,18 @@ def by_kmod(path: Path) -> Interface:
         tuple(sorted(name for name in ",".join(field(path, "depends")).split(",") if name)),
         pairs(told("modprobe", "--show-exports", str(path))),
         pairs(told("modprobe", "--dump-modversions", str(path))),
+        softdeps(field(path, "softdep")),
     )
+
+
+def softdeps(values: list[str]) -> tuple[str, ...]:
+    """`pre: a b post: c` by name."""
+    found = set()
+    for value in values:
+        for part in re.split("(?=pre:|post:)", value):
+            kind, _, names = part.partition(":")
+            found |= {f"{kind}: {name}" for name in names.split()}
+    return tuple(sorted(found))
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

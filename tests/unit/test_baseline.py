@@ -204,6 +204,8 @@ def test_many_names_are_counted() -> None:
 def test_dependencies_and_license() -> None:
     changed = only(offering(OLD, depends=("a", "b")), offering(NEW, depends=("b", "c")))
     assert (changed.id, evidence(changed)) == ("dependency-changed", {"no_longer": "a", "now_also": "c"})
+    changed = only(offering(OLD, softdeps=("pre: a",)), offering(NEW, softdeps=("post: a",)))
+    assert (changed.id, evidence(changed)) == ("dependency-changed", {"no_longer": "pre: a", "now_also": "post: a"})
     changed = only(offering(OLD), offering(NEW, license=("Proprietary",)))
     assert (changed.id, evidence(changed)) == ("license-changed", {"before": "GPL", "now": "Proprietary"})
 

@@ -33,6 +33,7 @@ def test_keys() -> None:
     found = with_info(
         b"parm=debug:Level (0: none)", b"parmtype=debug:uint", b"parmtype=quiet:bool", b"parm=told:only described",
         b"alias=pci:v*", b"alias=fs-x", b"alias=pci:v*", b"depends=b,a", b"license=GPL", b"license=Dual BSD/GPL",
+        b"softdep=pre: b a post: c", b"softdep=pre: a odd", b"weakdep=d e", b"softdep=none of both",
         b"name=grown", b"name=again", b"vermagic=6.1.0 SMP ", b"no equals sign", b"=", b"padded", b"", b"",
     )  # fmt: skip
     assert found == Interface(
@@ -42,6 +43,7 @@ def test_keys() -> None:
         (("debug", "uint"), ("quiet", "bool"), ("told", "")),
         ("fs-x", "pci:v*"),
         ("a", "b"),
+        softdeps=("post: c", "pre: a", "pre: b", "pre: odd", "weak: d", "weak: e"),
     )
 
 
