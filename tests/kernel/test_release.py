@@ -231,6 +231,30 @@ def test_what_cannot_be_compared_is_said(corpus: Path, tmp_path: Path) -> None:
     assert "--max-growth needs --baseline" in call("check", new, "--max-growth", "1").err
 
 
+def test_damaged_tables_are_told_and_nothing_is_compared_by_them(corpus: Path, tmp_path: Path) -> None:
+    """Here as an error of the module, in the baseline as what it keeps from being known."""
+    good, bad = release(corpus, tmp_path / "good", OLD), release(corpus, tmp_path / "bad", NEW)
+    (path,) = bad.rglob("sunrpc.ko")
+    edit(path, lambda patient: patient.set_section(".rela__ksymtab_gpl", size=24))
+    assert check(bad).status == 0  # the section header alone is sound, and nobody asked for more
+    told = check(bad, good)
+    assert (told.status, set(found(told))) == (1, {"bad-section"})
+    told = check(good, bad)
+    assert (told.status, set(found(told))) == (0, {"baseline-unreadable"})
+    assert found(told)["baseline-unreadable"][0]["evidence"] == {"because": "bad-section"}
+
+
+def test_a_keep_entry_leaves_a_loss_alone(corpus: Path, tmp_path: Path) -> None:
+    """By finding, with a reason; one that matches nothing is a finding of its own."""
+    old, new = release(corpus, tmp_path / "old", OLD), release(corpus, tmp_path / "new", NEW)
+    (path,) = new.rglob("ata_generic.ko")
+    edit(path, instead(".modinfo", TOSHIBA, b"b" + TOSHIBA[1:]))
+    config = tmp_path / "keep.toml"
+    for finding, expected in (("alias-lost", set()), ("parameter-lost", {"alias-lost", "unused-keep"})):
+        config.write_text(f"[[keep]]\nglob = 'ata_generic.ko'\nfinding = '{finding}'\nreason = 'no such device left'\n")
+        assert set(found(check(new, old, PKGHOOK_CONFIG=str(config)))) == expected
+
+
 def test_several_baselines_are_one_release(corpus: Path, tmp_path: Path) -> None:
     """As a kernel's modules come in several packages."""
     old, new = release(corpus, tmp_path / "old", OLD), release(corpus, tmp_path / "new", NEW)
