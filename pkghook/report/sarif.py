@@ -14,7 +14,7 @@ from pkghook.findings import Severity, registry
 from pkghook.report import base_name, placeless, printable, sentence
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from pkghook.findings import Finding, Kind
     from pkghook.report import Style
@@ -32,10 +32,11 @@ def render(run: Run, verdict: Verdict, style: Style) -> str:
     rules = _rules((*verdict.findings, *verdict.silenced))
     numbers = {kind.id: at for at, kind in enumerate(rules)}
     reasons = _reasons(run)
-    results = [_result(placeless(found), numbers) | {"suppressions": []} for found in verdict.findings]
-    results += [
-        _result(placeless(found), numbers) | {"suppressions": [_suppression(found, reasons)]}
-        for found in verdict.silenced
+    kernels = frozenset(entry.kernel for entry in run.entries)
+    told: list[tuple[Finding, tuple[dict[str, object], ...]]] = [(found, ()) for found in verdict.findings]
+    told += [(found, (_suppression(found, reasons),)) for found in verdict.silenced]
+    results = [
+        _result(placeless(found), numbers, kernels) | {"suppressions": suppressions} for found, suppressions in told
     ]
     driver = {"name": "pkghook", "version": run.pkghook, "rules": [_rule(kind) for kind in rules]}
     document = {
@@ -70,7 +71,7 @@ def _rule(kind: Kind) -> dict[str, object]:
     }
 
 
-def _result(found: Finding, numbers: Mapping[str, int]) -> dict[str, object]:
+def _result(found: Finding, numbers: Mapping[str, int], kernels: Container[str]) -> dict[str, object]:
     evidence = {key: value if isinstance(value, int) else printable(value) for key, value in found.evidence}
     about = f"{printable(found.subject)}: " if found.subject else ""
     return {
@@ -78,7 +79,7 @@ def _result(found: Finding, numbers: Mapping[str, int]) -> dict[str, object]:
         **({"ruleIndex": numbers[found.id]} if found.id in numbers else {}),
         "level": LEVELS[found.severity],
         "message": {"text": literal(about + sentence(found))},
-        "locations": [_location(found)] if found.subject else [],
+        "locations": [_location(found, kernels)] if found.subject else [],
         "properties": {"evidence": evidence},
     }
 
@@ -88,8 +89,8 @@ def literal(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}").replace("](", "] (")
 
 
-def _location(found: Finding) -> dict[str, object]:
-    uri = "" if found.id in NO_FILES else relative_uri(found.subject)
+def _location(found: Finding, kernels: Container[str]) -> dict[str, object]:
+    uri = "" if found.id in NO_FILES or found.subject in kernels else relative_uri(found.subject)
     if not uri:
         return {"logicalLocations": [{"name": printable(found.subject)}]}
     return {"physicalLocation": {"artifactLocation": {"uri": uri, "uriBaseId": BASE}}}

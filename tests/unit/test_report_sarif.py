@@ -116,6 +116,9 @@ def test_what_is_no_file_is_a_logical_location() -> None:
     (result,) = found(make("unused-keep", "lib/*.ko", reason="r", origin="--keep"))
     assert result["locations"] == [{"logicalLocations": [{"name": "lib/*.ko"}]}]
     assert found(make("no-proof", ""))[0]["locations"] == []
+    of = receipt.make("strip", [samples.kept("a.ko", "6.1", 1, "r")], findings=[make("vermagic-changed", "6.1")])
+    (result,) = report(of)["results"]
+    assert result["locations"] == [{"logicalLocations": [{"name": "6.1"}]}]
 
 
 def test_nothing_in_a_message_is_a_placeholder_or_a_link() -> None:
