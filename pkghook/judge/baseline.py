@@ -146,8 +146,9 @@ def _about(
     builtin: Mapping[str, frozenset[str]],
 ) -> Iterator[Finding]:
     """What came and went, and what could not be compared."""
-    if (old or new) and not matched.pairs:
-        yield make("baseline-unrelated", found.name, modules=len(old), here=len(new))
+    if (old or new) and not any(map(_read, matched.pairs)):
+        yield make("baseline-unrelated", found.name, modules=len(old), here=len(new), pairs=len(matched.pairs))
+    if not matched.pairs:
         return
     now = dict(matched.kernels)
     for each in matched.gone:

@@ -122,9 +122,16 @@ def test_debug_trees_that_are_left_out_are_left_out() -> None:
 def test_what_could_not_be_read_is_no_growth() -> None:
     """Neither is what its users would lose known, and that is said for the baseline's; ours has its own error."""
     broken = at(OLD, "kernel/x.ko", size=0, findings=(make("not-elf", "x"),))
-    (finding,) = said([broken], [offering(NEW)], 0.0)
+    good = [offering(OLD, "kernel/y.ko"), offering(NEW, "kernel/y.ko")]
+    (finding,) = said([broken, good[0]], [offering(NEW), good[1]], 0.0)
     assert (finding.id, evidence(finding)) == ("baseline-unreadable", {"because": "not-elf"})
-    assert ids([offering(OLD)], [broken], 0.0) == ["baseline-sizes-only"]
+    assert ids([offering(OLD), good[0]], [at(NEW, "kernel/x.ko", size=0), good[1]], 0.0) == []
+
+
+def test_where_nothing_can_be_read_nothing_passes() -> None:
+    broken = at(OLD, "kernel/x.ko", size=0, findings=(make("not-elf", "x"),))
+    assert ids([broken], [offering(NEW)], 0.0) == ["baseline-unrelated", "baseline-unreadable"]
+    assert "baseline-unrelated" in ids([offering(OLD)], [broken], 0.0)
 
 
 def test_a_receipt_knows_sizes_only() -> None:
