@@ -100,7 +100,7 @@ def run(verb: str, args: Sequence[str]) -> int:
         words, given = parse(verb, args)
     except SystemExit:  # argparse after --help; errors do not come this way
         return 0
-    gathered = settings.gather(given, os.environ, verb=verb, formats=report.REPORTS)
+    gathered = settings.gather(given, os.environ, verb=verb, formats=report.forms(verb))
     _check_needs(verb, gathered)
     out, err = _streams()
     for name in settings.strangers(os.environ):
@@ -179,7 +179,7 @@ def parser(verb: str) -> ArgumentParser:
     )
     built.add_argument("words", nargs="*", help=argparse.SUPPRESS)
     for row in settings.rows(verb):
-        _add(built, row, settings.default_text(row))
+        _add(built, _with_forms(row, verb), settings.default_text(row))
     return built
 
 
@@ -189,14 +189,19 @@ any-option in pkghook.toml; the command line goes before the environment, that
 before the file. --no-any-option turns a switch off."""
 
 
+def _with_forms(row: Row, verb: str) -> Row:
+    """The row of --format with the forms that the verb has; any other as it is."""
+    if row.name != "format":
+        return row
+    from pkghook.report import forms
+
+    return row._replace(metavar="|".join(forms(verb)))
+
+
 def _add(built: ArgumentParser, row: Row, default: str) -> None:
     import argparse
 
     text = (row.help + (f" [default: {default}]" if default else "")).replace("%", "%%")
-    if row.name == "format":
-        from pkghook.report import REPORTS
-
-        row = row._replace(metavar="|".join(REPORTS))
     if row.metavar:
         action = "append" if row.many else "store"
         built.add_argument(

@@ -142,6 +142,7 @@ class Interface(NamedTuple):
     depends: tuple[str, ...] = ()
     exports: tuple[tuple[str, str], ...] = ()  # symbol, CRC as 8 hexadecimal digits ("" where there is none)
     imports: tuple[tuple[str, str], ...] = ()  # symbol, CRC from `__versions` or `__version_ext_*`
+    softdeps: tuple[str, ...] = ()  # what modprobe loads too: `pre: NAME`, `post: NAME`, `weak: NAME`
 
 
 class Looked(NamedTuple):

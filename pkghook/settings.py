@@ -2,9 +2,9 @@
 
 A value comes from the command line, else from `PKGHOOK_<NAME>` in the environment, else from
 `pkghook.toml`, else it is the default of its field in `Settings`.  Whatever the origin, it is brought
-into the form of text first and then goes through the one function that its row names.  `keep` alone adds
-up: entries of all origins and of the vendors' files hold together, because an entry given by hand must
-not void those that a vendor installed.
+into the form of text first and then goes through the one function that its row names.  Two add up: `keep`,
+whose entries of all origins and of the vendors' files hold together, because an entry given by hand must
+not void those that a vendor installed; and `severity`, where the strongest origin holds for each finding.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ class Settings(NamedTuple):
     verbose: bool = False
     format: str = "text"
     fail_on: Severity = Severity.ERROR
+    severity: tuple[tuple[str, Severity], ...] = ()  # by finding id, where it is not the registry's
     chain: str = ""  # names separated by commas, or a named chain; chain.steps.order knows which there are
     strip_symbols: str = ""
     discard_labels: bool = False
@@ -58,6 +59,9 @@ class Settings(NamedTuple):
     require_modules: bool = False
     second_reader: bool = True
     min_shrink: AtLeast | None = None
+    baseline: tuple[str, ...] = ()  # packages, directories, modules or receipts of the last release
+    max_growth: float | None = None  # percent
+    max_size: int | None = None  # bytes
     jobs: int = 1  # `gather` puts the CPUs allowed to this process here where nothing else is said
     max_module_size: int = 4 << 30  # bytes, decompressed
     tool_timeout: float = 300.0  # seconds per call of an outside tool
@@ -113,6 +117,18 @@ def severity(text: str) -> Severity:
     return Severity[one_of(*map(str, Severity))(text).upper()]
 
 
+def graded(text: str) -> tuple[str, Severity]:
+    """`ID=SEVERITY` for a finding that exists."""
+    from pkghook.findings import registry
+
+    id, equals, level = (part.strip() for part in text.partition("="))
+    if not equals:
+        raise ValueError(f"{text!r} is not ID=SEVERITY")
+    if id not in registry():
+        raise ValueError(f"{id!r} is not a finding; `pkghook explain` lists them")
+    return id, severity(level)
+
+
 def count(text: str) -> int:
     """A whole number from 1 to 4096."""
     if not (text.isascii() and text.isdigit()):
@@ -144,6 +160,17 @@ def at_least(text: str) -> AtLeast:
     if not 0 < percent < 100:
         raise ValueError(f"{text} is not between 0 and 100 %")
     return AtLeast(percent=percent)
+
+
+def growth(text: str) -> float:
+    """A percentage from 0 on, with or without a `%` behind it."""
+    try:
+        percent = float(text.strip().removesuffix("%"))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a percentage") from None
+    if not 0 <= percent < 1e6:
+        raise ValueError(f"{text} is no percentage from 0 on")
+    return percent
 
 
 def seconds(text: str) -> float:
@@ -283,6 +310,31 @@ ROWS: tuple[Row, ...] = (
         "have each module's section table read by pyelftools as well [default: yes]",
         _CHECK,
     ),
+    Row(
+        "baseline",
+        ("--baseline",),
+        path,
+        "compare with the last release: package, directory or receipt; may be given several times",
+        _CHECK,
+        "PATH",
+        many=True,
+    ),
+    Row(
+        "max_growth",
+        ("--max-growth",),
+        growth,
+        "fail when the modules together are by more than PERCENT larger than --baseline",
+        _CHECK,
+        "PERCENT",
+    ),
+    Row(
+        "max_size",
+        ("--max-size",),
+        size,
+        "fail when the modules of a PATH together are larger, as they lie on disk",
+        _CHECK,
+        "BYTES[K|M|G]",
+    ),
     Row("digest_before", ("--digest-before",), boolean, "put the SHA-256 of the bytes before into the receipt", _STRIP),
     Row("dry_run", ("-n", "--dry-run"), boolean, "say what would happen and change nothing", _STRIP),
     Row(
@@ -300,6 +352,15 @@ ROWS: tuple[Row, ...] = (
         "lowest severity that fails the run",
         ("check", *_PROVE),
         "info|warning|error",
+    ),
+    Row(
+        "severity",
+        ("--severity",),
+        graded,
+        "how much a finding weighs; may be given several times",
+        _READ,
+        "ID=info|warning|error",
+        many=True,
     ),
     Row("jobs", ("-j", "--jobs"), count, "modules at a time [default: the CPUs allowed]", _READ, "N"),
     Row("max_module_size", ("--max-module-size",), size, "refuse larger modules, decompressed", _READ, "BYTES[K|M|G]"),
@@ -342,6 +403,7 @@ class _File(NamedTuple):
     path: str = ""
     values: Mapping[str, str] = {}
     keeps: tuple[Keep, ...] = ()
+    severities: tuple[str, ...] = ()  # ID=SEVERITY
 
 
 def gather(
@@ -363,8 +425,13 @@ def gather(
     values: dict[str, Any] = {row.name: _parsed(row, given[row.name]) for row in table if row.name in given}
     values |= _loudness(given, values)
     values.setdefault("jobs", len(os.sched_getaffinity(0)))
-    if any(row.many for row in table):
+    names = {row.name for row in table}
+    if "keep" in names:
         values["keep"] = _keeps(cli, environ, file, values.get("keep_dir", Settings().keep_dir))
+    if "baseline" in names:
+        values["baseline"] = _paths(next(row for row in table if row.name == "baseline"), cli, environ, file)
+    if "severity" in names:
+        values["severity"] = _severities(cli, environ, file)
     return Settings(**values)
 
 
@@ -455,6 +522,46 @@ def _keep_table(where: str, table: Mapping[str, object], origin: str) -> Keep:
         raise SettingError(f"{where}: {error}") from None
 
 
+# --- lists of paths --------------------------------------------------------------------------------------------------
+
+
+def _paths(row: Row, cli: CommandLine, environ: Mapping[str, str], file: _File) -> tuple[str, ...]:
+    """The paths that the strongest origin gives; in the environment one a line."""
+    for origin, texts in (
+        (row.flags[-1], [*cli.get(row.name, ())]),
+        (row.env, environ.get(row.env, "").splitlines()),
+        (f"{file.path}: {row.name}", file.values.get(row.name, "").splitlines()),
+    ):
+        given = [_parsed(row, _Given(0, origin, text)) for text in texts if text.strip()]
+        if given:
+            return tuple(map(str, given))
+    return ()
+
+
+# --- severities ------------------------------------------------------------------------------------------------------
+
+
+def _severities(cli: CommandLine, environ: Mapping[str, str], file: _File) -> tuple[tuple[str, Severity], ...]:
+    """Of each finding named in any origin the severity from the strongest one, sorted by id."""
+    by_env = environ.get("PKGHOOK_SEVERITY", "").replace(";", "\n").splitlines()
+    given = [(f"{file.path}: severity", text) for text in file.severities]
+    given += [("PKGHOOK_SEVERITY", text) for text in by_env if text.strip()]
+    given += [("--severity", text) for text in cli.get("severity", ())]
+    found: dict[str, Severity] = {}
+    for origin, text in given:
+        try:
+            found.update([graded(text)])
+        except ValueError as error:
+            raise SettingError(f"{origin}: {error}", hint="--severity ID=info|warning|error") from None
+    return tuple(sorted(found.items()))
+
+
+def _severity_table(where: str, table: object) -> tuple[str, ...]:
+    if not isinstance(table, dict) or not all(isinstance(level, str) for level in table.values()):
+        raise SettingError(f'{where}: severity: must be a [severity] table of lines like `fell-through = "error"`')
+    return tuple(f"{id}={level}" for id, level in table.items())
+
+
 # --- pkghook.toml ----------------------------------------------------------------------------------------------------
 
 
@@ -470,9 +577,10 @@ def _config_file(cli: CommandLine, environ: Mapping[str, str]) -> _File:
         name = _known_key(where, key)
         if name in values:
             raise SettingError(f"{where}: {key}: given twice, with - and with _")
-        if name != "keep":
-            values[name] = _file_text(where, key, value)
-    return _File(where, values, _keep_tables(where, document.get("keep", []), os.path.basename(where)))
+        if name not in {"keep", "severity"}:
+            values[name] = _file_text(where, key, value, "\n" if name == "baseline" else ",")
+    keeps = _keep_tables(where, document.get("keep", []), os.path.basename(where))
+    return _File(where, values, keeps, _severity_table(where, document.get("severity", {})))
 
 
 def _known_key(where: str, key: str) -> str:
@@ -487,21 +595,21 @@ def _known_key(where: str, key: str) -> str:
     raise SettingError(f"{where}: {key}: no such setting", hint=f"did you mean {near[0]}?" if near else "")
 
 
-def _file_text(where: str, key: str, value: object) -> str:
+def _file_text(where: str, key: str, value: object, between: str) -> str:
     try:
-        return _text(value)
+        return _text(value, between)
     except ValueError as error:
         raise SettingError(f"{where}: {key}: {error}") from None
 
 
-def _text(value: object) -> str:
+def _text(value: object, between: str = ",") -> str:
     """A TOML value as it would be written in the environment, so that one validation serves all origins."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, str | int | float):
         return str(value)
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return ",".join(value)
+        return between.join(value)
     raise ValueError("must be text, a number, true or false, or a list of texts")
 
 

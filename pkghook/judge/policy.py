@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from pkghook.settings import Settings
 
 
+Severities = tuple[tuple[str, Severity], ...]  # by finding id, where it is not the registry's
+
+
 class Signed(StrEnum):
     """What to do with a module that is signed and still unstripped."""
 
@@ -68,6 +71,7 @@ class Policy(NamedTuple):
     keeps: tuple[Keep, ...] = ()
     fail_on: Severity = Severity.ERROR
     require_proof: bool = False
+    severities: Severities = ()
 
 
 def of(settings: Settings) -> Policy:
@@ -79,7 +83,12 @@ def of(settings: Settings) -> Policy:
         except re.error as error:
             raise SettingError(f"{keep.origin}: {keep.glob!r} is not a glob: {error.msg}") from None
     return Policy(
-        Signed(settings.signed), Livepatch(settings.livepatch), keeps, settings.fail_on, settings.require_proof
+        Signed(settings.signed),
+        Livepatch(settings.livepatch),
+        keeps,
+        settings.fail_on,
+        settings.require_proof,
+        settings.severity,
     )
 
 
@@ -99,11 +108,22 @@ def silenced(policy: Policy, finding: Finding) -> Keep | None:
     return None
 
 
+def weighed(severities: Severities, finding: Finding, *, lower: bool = True) -> Finding:
+    """The finding with the severity that the user gives its id; without `lower` none below its own.
+
+    What made a module fail must not be lowered: `rules.silenceable` says the same of keep entries.
+    """
+    for id, severity in severities:
+        if id == finding.id:
+            return finding._replace(severity=severity if lower else max(severity, finding.severity))
+    return finding
+
+
 def pairs(policy: Policy) -> tuple[tuple[str, str], ...]:
     """What of the policy shapes a receipt, as its `settings` have it.
 
-    Not `fail_on`: it decides on the receipt and changes nothing in it.  Not the vendors' entries: they are
-    the same for every tree, and those that matched here stand among the overrides.
+    Not `fail_on` and `severities`: they decide on the receipt and change nothing in it.  Not the vendors' entries:
+    they are the same for every tree, and those that matched here stand among the overrides.
     """
     by_hand = (keep for keep in policy.keeps if not keep.by_vendor)
     return (

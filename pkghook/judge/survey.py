@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pkghook import __version__
 from pkghook.findings import Finding, Severity
 from pkghook.findings import make as finding
-from pkghook.judge.policy import kept_by, silenced
+from pkghook.judge.policy import kept_by, silenced, weighed
 from pkghook.judge.receipt import order
 from pkghook.judge.rules import overrides, unused_keeps
 from pkghook.judge.verdict import Verdict
@@ -21,6 +21,7 @@ from pkghook.model import Compression, Looked, PackageFacts
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from pkghook.judge.baseline import Baseline
     from pkghook.judge.policy import Policy
     from pkghook.judge.receipt import Override, Pairs
 
@@ -65,6 +66,7 @@ class Survey(NamedTuple):
     others: tuple[tuple[str, int], ...] = ()  # path and size of ELF files that are no modules (vmlinux, vdso)
     findings: tuple[Finding, ...] = ()  # about all of it; those about one module are in its entry
     overrides: tuple[Override, ...] = ()
+    baseline: Baseline | None = None  # the comparison with the last release, if there was one
 
 
 def make(  # noqa: PLR0913  what there is to say
@@ -77,6 +79,7 @@ def make(  # noqa: PLR0913  what there is to say
     running: str = "",
     others: Iterable[tuple[str, int]] = (),
     findings: Iterable[Finding] = (),
+    baseline: Baseline | None = None,
 ) -> Survey:
     """The survey of what was looked at; `entries` and `findings` may come in any order.
 
@@ -96,6 +99,7 @@ def make(  # noqa: PLR0913  what there is to say
         others=tuple(sorted(others)),
         findings=tuple(sorted(known, key=order)),
         overrides=overrides(policy, ordered, known),
+        baseline=baseline,
     )
 
 
@@ -166,9 +170,9 @@ def judge(survey: Survey, policy: Policy) -> Verdict:
     counted: list[Finding] = []
     left: list[Finding] = []
     for each in survey.findings:
-        (left if silenced(policy, each) else counted).append(each)
+        (left if silenced(policy, each) else counted).append(weighed(policy.severities, each))
     for entry in survey.entries:
         for each in entry.findings:
-            (left if entry.kept or silenced(policy, each) else counted).append(each)
+            (left if entry.kept or silenced(policy, each) else counted).append(weighed(policy.severities, each))
     passed = all(each.severity < policy.fail_on for each in counted)
     return Verdict(passed, tuple(sorted(counted, key=order)), tuple(sorted(left, key=order)))

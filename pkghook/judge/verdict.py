@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import WorkerError
 from pkghook.findings import Finding, Severity
-from pkghook.judge.policy import Policy, silenced
+from pkghook.judge.policy import Policy, silenced, weighed
 from pkghook.judge.receipt import Receipt, order
 from pkghook.judge.rules import silenceable
 from pkghook.model import State
@@ -28,7 +28,8 @@ class Verdict(NamedTuple):
 def judge(receipt: Receipt, policy: Policy) -> Verdict:
     """The verdict on a run.
 
-    It fails if a module failed, or on a finding of at least `policy.fail_on` that no keep entry silences.
+    It fails if a module failed, or on a finding of at least `policy.fail_on` that no keep entry silences.  The
+    severities are those of the policy, but that an error for which a module failed stays one.
     The findings of attempts do not count: a later step made good what they are about, or the entry has the
     error.  WorkerError for a failed module without an error among its findings, which is a fault of pkghook.
     """
@@ -36,7 +37,7 @@ def judge(receipt: Receipt, policy: Policy) -> Verdict:
     left: list[Finding] = []
     for entry, finding in _findings(receipt):
         may = entry is None or silenceable(entry, finding)
-        (left if may and silenced(policy, finding) else counted).append(finding)
+        (left if may and silenced(policy, finding) else counted).append(weighed(policy.severities, finding, lower=may))
     failed = [entry for entry in receipt.entries if entry.state is State.FAILED]
     _check_explained(failed)
     closed = failed or any(finding.severity >= policy.fail_on for finding in counted)

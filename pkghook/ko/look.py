@@ -18,6 +18,7 @@ from pkghook.ko.compare import judge_recorded
 from pkghook.ko.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_RELA_LIVEPATCH, SHT_NOBITS, SHT_SYMTAB, parse
 from pkghook.ko.facts import STREAM, facts
 from pkghook.ko.file import FdImage, load, unwrap
+from pkghook.ko.interface import interface
 from pkghook.ko.measure import build_id
 from pkghook.ko.plan import Drop, plan
 from pkghook.ko.symtab import symbol_table
@@ -45,6 +46,7 @@ class Ask(NamedTuple):
     tables: bool = True  # read symbol table and relocations of stripped modules too; labels are counted only so
     second: bool = False  # have the section table read by pyelftools as well
     digests: bool = False  # SHA-256 of the file, and of the image inside
+    interface: bool = False  # what users rely on, without the imports
     record: Record | None = None  # prove that it is the module that was recorded
     limit: int = 4 << 30  # bytes of a module, decompressed
 
@@ -95,11 +97,15 @@ def _stages(file: ModuleFile, blank: Looked, ask: Ask) -> Iterator[Looked]:
     yield seen
     elf = parse(file.image)
     seen = _headers(seen, elf)
+    lost = bool(seen.findings)
     yield _with(seen, _unstripped(seen, elf)) if seen.unstripped else seen
     if ask.second:
         second.check(elf)
-    if not seen.findings and (seen.unstripped or ask.tables or ask.record):
-        yield _tables(seen, elf, file, ask)
+    if not lost and (seen.unstripped or ask.tables or ask.record):
+        seen = _tables(seen, elf, file, ask)
+        yield seen
+    if not lost and ask.interface:
+        yield seen._replace(interface=interface(elf, with_imports=False))
 
 
 def _headers(seen: Looked, elf: Elf) -> Looked:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from pkghook.findings import Severity
+from pkghook.findings import Severity, registry
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import TextIO
 
+    from pkghook.findings import Finding
     from pkghook.report.facts import Run, Verdict
     from pkghook.settings import Settings
 
@@ -43,13 +44,40 @@ class Report(NamedTuple):
 REPORTS: Final = {
     "text": Report("pkghook.report.text"),
     "json": Report("pkghook.report.as_json"),
+    "junit": Report("pkghook.report.junit"),
+    "sarif": Report("pkghook.report.sarif"),
 }
+PLACES: Final = frozenset({"in", "package"})  # evidence that is a PATH as the user named it
+TABLES: Final = ("explain", "tools")  # verbs that tell what there is and judge nothing: as text or JSON
+
+
+def forms(verb: str) -> tuple[str, ...]:
+    """The forms in which a verb can tell what it has to say."""
+    return ("text", "json") if verb in TABLES else tuple(REPORTS)
 
 
 def style_for(settings: Settings, stream: TextIO, environ: Mapping[str, str]) -> Style:
     """The style for a stream: colour on a terminal only, and never where NO_COLOR is set and not empty."""
     colour = stream.isatty() and not environ.get("NO_COLOR") and environ.get("TERM") != "dumb"
     return Style(colour, settings.quiet, settings.verbose, settings.fail_on)
+
+
+def sentence(found: Finding) -> str:
+    """What a finding says, but for its subject: `title (key: value; key: value)`, printable."""
+    title = registry()[found.id].title if found.id in registry() else printable(found.id)
+    evidence = "; ".join(f"{key}: {printable(str(value))}" for key, value in found.evidence)
+    return f"{title} ({evidence})" if evidence else title
+
+
+def placeless(found: Finding) -> Finding:
+    """The finding without directories of this machine: its subject, and what it has seen the subject in."""
+    evidence = tuple((key, base_name(str(value)) if key in PLACES else value) for key, value in found.evidence)
+    return found._replace(subject=base_name(found.subject), evidence=evidence)
+
+
+def base_name(path: str) -> str:
+    """A relative path as it is, of an absolute one the last part: where things lie on this machine tells nothing."""
+    return path.rstrip("/").rpartition("/")[2] if path.startswith("/") else path
 
 
 def printable(text: str) -> str:

@@ -16,7 +16,19 @@ from pkghook.report.facts import is_receipt, is_survey
 
 if TYPE_CHECKING:
     from pkghook.report import Style
-    from pkghook.report.facts import LookedSums, Override, Receipt, Row, Run, Sums, Survey, Totals, Verdict
+    from pkghook.report.facts import (
+        Baseline,
+        LookedSums,
+        Override,
+        Receipt,
+        ReleaseSizes,
+        Row,
+        Run,
+        Sums,
+        Survey,
+        Totals,
+        Verdict,
+    )
 
 FORMAT = "pkghook report"
 VERSION = 1
@@ -60,7 +72,26 @@ def _looked(survey: Survey) -> dict[str, object]:
         "rows": [{"source": row.source, "kernel": row.kernel, **_looked_sums(row.sums)} for row in survey.rows],
         "packages": [plain(package) for package in survey.packages],
         "others": _others(survey.others),
+        **({"baseline": _baseline(survey.baseline)} if survey.baseline else {}),
     }
+
+
+def _baseline(found: Baseline) -> dict[str, object]:
+    return {
+        "name": found.name,
+        "before": _release(found.before),
+        "now": _release(found.now),
+        "growth_percent": round(found.growth, 2),
+        "kernels": [{"before": before, "now": now} for before, now in found.kernels],
+        "gone": found.gone,
+        "came": found.came,
+        "changed": [{"path": each.path, "before": each.before, "now": each.now} for each in found.changed],
+        "compared": found.compared,
+    }
+
+
+def _release(sizes: ReleaseSizes) -> dict[str, int]:
+    return {name: getattr(sizes, name) for name in ("modules", "file_size", "image_size", "expected")}
 
 
 def _looked_sums(sums: LookedSums) -> dict[str, object]:

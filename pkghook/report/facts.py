@@ -244,6 +244,86 @@ class LookedRow(Protocol):
         """Their sums."""
 
 
+class ReleaseSizes(Protocol):
+    """Sums over the modules of one release: see `judge.baseline.Sizes`. Bytes, but for the count."""
+
+    @property
+    def modules(self) -> int:
+        """How many."""
+
+    @property
+    def file_size(self) -> int:
+        """As they lie on disk or in the package."""
+
+    @property
+    def image_size(self) -> int:
+        """The ELF files inside."""
+
+    @property
+    def expected(self) -> int:
+        """What stripping would leave of those."""
+
+
+class Grown(Protocol):
+    """A module whose image is of another size now."""
+
+    @property
+    def path(self) -> str:
+        """Of this release."""
+
+    @property
+    def before(self) -> int:
+        """Bytes in the last release."""
+
+    @property
+    def now(self) -> int:
+        """Bytes in this one."""
+
+    @property
+    def by(self) -> int:
+        """The difference; negative for one that shrank."""
+
+
+class Baseline(Protocol):
+    """The comparison with the last release: see `judge.baseline.Baseline`."""
+
+    @property
+    def name(self) -> str:
+        """Of what it was compared with."""
+
+    @property
+    def before(self) -> ReleaseSizes:
+        """The last release."""
+
+    @property
+    def now(self) -> ReleaseSizes:
+        """This one."""
+
+    @property
+    def kernels(self) -> Sequence[tuple[str, str]]:
+        """Versions that belong together."""
+
+    @property
+    def gone(self) -> Sequence[str]:
+        """Paths of the last release."""
+
+    @property
+    def came(self) -> Sequence[str]:
+        """Paths of this one."""
+
+    @property
+    def changed(self) -> Sequence[Grown]:
+        """The largest growth first."""
+
+    @property
+    def compared(self) -> int:
+        """Modules of which all that users rely on is known on both sides."""
+
+    @property
+    def growth(self) -> float:
+        """Of the images together, in percent."""
+
+
 class Survey(Run, Protocol):
     """What was seen: see `judge.survey.Survey`."""
 
@@ -262,6 +342,10 @@ class Survey(Run, Protocol):
     @property
     def packages(self) -> Sequence[PackageFacts]:
         """In the order in which they were named."""
+
+    @property
+    def baseline(self) -> Baseline | None:
+        """The comparison with the last release, if there was one."""
 
     @property
     def running(self) -> str:

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
     from pkghook.model import Looked, PackageFacts
     from pkghook.report import Style
-    from pkghook.report.facts import LookedSums, Survey, Verdict
+    from pkghook.report.facts import Baseline, LookedSums, Survey, Verdict
 
 HEADER = ("in", "kernel", "modules", "size", "unstripped", "to be had", "labels", "signed", "compressed", "kept")
+LARGEST = 5  # modules that are named without -v
 MARKS = "<<>>>>>>>>"
 
 
@@ -25,6 +26,8 @@ def parts(survey: Survey, verdict: Verdict, style: Style) -> Iterator[Iterable[s
     yield _modules(survey) if style.verbose else ()
     yield _table(survey, style)
     yield _others(survey, style)
+    if survey.baseline:
+        yield _against(survey.baseline, style)
     yield finding_lines(verdict.findings, style)
     yield _outcome(survey, verdict, style)
 
@@ -122,6 +125,25 @@ def _others(survey: Survey, style: Style) -> Iterator[str]:
         for path, size in survey.others:
             yield f"  {printable(path)}: {human(size)}"
         yield from kept_by(survey.overrides)
+
+
+def _against(found: Baseline, style: Style) -> Iterator[str]:
+    """What came, went and grew since the last release; each module with `-v`."""
+    grew = [each for each in found.changed if each.by > 0]
+    shrank = [each for each in found.changed if each.by < 0]
+    counts = ((len(found.came), "new"), (len(found.gone), "gone"), (len(grew), "grew"), (len(shrank), "shrank"))
+    told = ", ".join(f"{count} {what}" for count, what in counts if count) or "no other sizes"
+    before, now = found.before, found.now
+    yield f"against {printable(found.name)}: {plural(now.modules, 'module')}, {before.modules} there: {told}"
+    yield f"  {human(before.image_size)} -> {human(now.image_size)} inside ({found.growth:+.1f} %)" + (
+        f", {human(before.file_size)} -> {human(now.file_size)} as files"
+        if (before.file_size, now.file_size) != (before.image_size, now.image_size)
+        else ""
+    )
+    for was, is_ in found.kernels if style.verbose else ():
+        yield f"  kernel {printable(was) or '-'} -> {printable(is_) or '-'}"
+    for each in (*grew, *reversed(shrank)) if style.verbose else grew[:LARGEST]:
+        yield f"  {'+' if each.by > 0 else '-'}{human(abs(each.by))} {printable(each.path)}"
 
 
 def _outcome(survey: Survey, verdict: Verdict, style: Style) -> Iterator[str]:

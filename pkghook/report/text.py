@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pkghook.findings import Severity, registry
 from pkghook.model import Compression, Outcome, State
-from pkghook.report import printable
+from pkghook.report import printable, sentence
 from pkghook.report.facts import is_receipt, is_survey
 
 if TYPE_CHECKING:
@@ -232,9 +232,7 @@ def _finding_line(found: Finding, style: Style) -> str:
     """`error: path: title (evidence) [id]`."""
     severity = paint(str(found.severity), SEVERITY_COLOUR[found.severity], style)
     subject = f"{printable(found.subject)}: " if found.subject else ""
-    title = registry()[found.id].title if found.id in registry() else found.id
-    evidence = "; ".join(f"{key}: {printable(str(value))}" for key, value in found.evidence)
-    return f"{severity}: {subject}{title}{f' ({evidence})' if evidence else ''} [{found.id}]"
+    return f"{severity}: {subject}{sentence(found)} [{found.id}]"
 
 
 # --- the outcome -----------------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, ReceiptError, UsageError
 from pkghook.findings import Finding, make
 from pkghook.judge import policy as policies
 from pkghook.judge import survey
+from pkghook.judge.baseline import too_large
 from pkghook.ko.look import Ask
+from pkghook.stories.against import compare, last_release
 from pkghook.stories.looking import Sight, look_at
 from pkghook.stories.passing import DEBUG_TREE
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from pkghook.ko.record import Record
     from pkghook.model import Looked
     from pkghook.settings import Settings
+    from pkghook.stories.against import Release
 
 
 class Shrunk(NamedTuple):
@@ -42,9 +45,12 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     receipt, record = _receipt(settings), _record(settings)
     if settings.min_shrink and not (receipt or record):
         raise UsageError("--min-shrink needs --receipt or --before", hint="they say how large the modules were")
+    if settings.max_growth is not None and not settings.baseline:
+        raise UsageError("--max-growth needs --baseline", hint="give the last release's package or receipt")
     ask = _ask(settings, record, digests=receipt is not None)
+    release = last_release(ask, settings, err) if settings.baseline else None
     sights = [_named(look_at(path, ask, settings, err), path, several=len(args) > 1) for path in args]
-    found = _judged(sights, settings, policy, receipt, record)
+    found = _judged(sights, settings, policy, receipt, record, release)
     verdict = survey.judge(found, policy)
     out.write(report.REPORTS[settings.format](found, verdict, report.style_for(settings, out, os.environ)))
     return EXIT_CLEAN if verdict.passed else EXIT_FINDINGS
@@ -74,7 +80,13 @@ def _ask(settings: Settings, record: Record | None, *, digests: bool) -> Ask:
         from pkghook.ko import second
 
         second.need()
-    return Ask(second=settings.second_reader, digests=digests, record=record, limit=settings.max_module_size)
+    return Ask(
+        second=settings.second_reader,
+        digests=digests,
+        interface=bool(settings.baseline),
+        record=record,
+        limit=settings.max_module_size,
+    )
 
 
 def _named(sight: Sight, path: str, *, several: bool) -> Sight:
@@ -99,7 +111,12 @@ def _in(path: str, finding: Finding) -> Finding:
 
 
 def _judged(
-    sights: Sequence[Sight], settings: Settings, policy: Policy, receipt: Receipt | None, record: Record | None
+    sights: Sequence[Sight],
+    settings: Settings,
+    policy: Policy,
+    receipt: Receipt | None,
+    record: Record | None,
+    release: Release | None,
 ) -> survey.Survey:
     entries = [entry for sight in sights for entry in sight.entries]
     findings = [finding for sight in sights for finding in sight.findings]
@@ -117,15 +134,27 @@ def _judged(
         findings += record.unmatched([name for entry in entries for name in (entry.path, *entry.names)])
         shrunk.append(_since(record, entries))
     findings += [finding for each in shrunk for finding in _too_little(each, settings)]
+    if settings.max_size is not None:
+        findings += too_large(entries, settings.max_size, here=_here(sights))
+    compared = compare(release, entries, sights, settings) if release else None
+    if compared:
+        entries = list(compared.entries)
+        findings += compared.findings
     return survey.make(
         "check",
         entries,
         policy,
+        baseline=compared.baseline if compared else None,
         settings=_settings(settings, policy),
         packages=[sight.facts for sight in sights],
         others=[other for sight in sights for other in sight.others],
         findings=findings,
     )
+
+
+def _here(sights: Sequence[Sight]) -> str:
+    """What all of it is called in a finding: the path where there is one, else nothing."""
+    return sights[0].facts.path if len(sights) == 1 else ""
 
 
 def _without_modules(sights: Sequence[Sight]) -> Iterator[Finding]:
@@ -161,4 +190,9 @@ def _settings(settings: Settings, policy: Policy) -> Pairs:
     chosen += [(name, os.path.basename(path)) for name, path in named if path]
     if asked := settings.min_shrink:
         chosen.append(("min-shrink", str(asked.bytes) if asked.bytes else f"{asked.percent:g}%"))
+    chosen += [("baseline", os.path.basename(path.rstrip("/"))) for path in settings.baseline]
+    if settings.max_growth is not None:
+        chosen.append(("max-growth", f"{settings.max_growth:g}%"))
+    if settings.max_size is not None:
+        chosen.append(("max-size", str(settings.max_size)))
     return (*chosen, *policies.pairs(policy))

@@ -15,7 +15,7 @@ from pkghook.ko.look import look_at_fd, look_at_image
 from pkghook.ko.stranger import Stranger, is_text
 from pkghook.model import Looked, PackageFacts
 from pkghook.report import progress
-from pkghook.sources import packages
+from pkghook.sources import builtin, packages
 from pkghook.sources.dirs import split
 from pkghook.sources.tree import Tree
 from pkghook.sources.walk import SUFFIXES
@@ -23,7 +23,7 @@ from pkghook.stories.crowd import lost_module, through_workers
 from pkghook.stories.passing import DEBUG_TREE, Pass, closed, hidden, kernel_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from typing import TextIO
 
     from pkghook.ko.look import Ask
@@ -43,6 +43,7 @@ class Sight(NamedTuple):
     entries: tuple[Looked, ...]
     findings: tuple[Finding, ...] = ()  # about all of it; those about one module are in its entry
     others: tuple[tuple[str, int], ...] = ()  # ELF files that are no modules: path and size
+    builtin: Mapping[str, frozenset[str]] = {}  # names of modules that the kernel image contains, by kernel
 
 
 def look_at(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
@@ -67,7 +68,7 @@ def look_at(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
 def _package(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
     with packages.open_package(path) as package:
         is_debug = DEBUG_PACKAGE.search(package.facts.name) is not None
-        course = Pass(ask, include_debug=settings.include_debug, debug_package=is_debug)
+        course = Pass(path, ask, include_debug=settings.include_debug, debug_package=is_debug)
         bar = progress.make(err, settings.quiet, verbose=settings.verbose)
         bar.start(0, package.facts.installed_size or package.facts.file_size)  # how many there are shows at the end
         try:
@@ -79,7 +80,7 @@ def _package(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
         facts = package.facts
         entries = course.entries()
         findings = (*package.findings, *course.findings(), *_sizes_differ(facts))
-    return Sight(facts, entries, findings, tuple(course.others))
+    return Sight(facts, entries, findings, tuple(course.others), course.builtin)
 
 
 def _sizes_differ(facts: PackageFacts) -> Iterator[Finding]:
@@ -101,13 +102,16 @@ def _tree(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
         findings = list(walk.findings)
         findings += [make("scratch-left", leftover) for leftover in walk.leftovers]
         others = dict(walk.others)
+        inside: dict[str, frozenset[str]] = {}
         for where, fd in tree.strangers(walk, include_debug=settings.include_debug):
+            if ask.interface and split(where)[1] == builtin.NAME:
+                inside[kernel_of(where)] = builtin.names(os.pread(fd, builtin.MAX_BYTES, 0))
             entry, finding = _stranger(where, fd, ask)
             entries += [entry] if entry else []
             findings += [finding] if finding else []
     size = sum(entry.file_size for entry in entries)
     facts = PackageFacts(path, "tree", counted_size=size, members=len(entries))
-    return Sight(facts, tuple(entries), tuple(findings), tuple(others.items()))
+    return Sight(facts, tuple(entries), tuple(findings), tuple(others.items()), inside)
 
 
 def _look_at_all(tree: Tree, walk: Walk, ask: Ask, settings: Settings, err: TextIO) -> list[Looked]:

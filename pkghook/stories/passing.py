@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from mmap import mmap
 from typing import TYPE_CHECKING
 
-from pkghook.errors import ModuleError
+from pkghook.errors import InputError, ModuleError
 from pkghook.findings import make
 from pkghook.ko.file import BytesImage
+from pkghook.ko.interface import weight
 from pkghook.ko.look import look_at_image
 from pkghook.ko.stranger import Stranger, is_text
 from pkghook.model import Looked
+from pkghook.sources import builtin
 from pkghook.sources.dirs import split
 from pkghook.sources.layout import PLACES, Layout
 from pkghook.sources.walk import SUFFIXES
@@ -18,9 +21,11 @@ from pkghook.sources.walk import SUFFIXES
 if TYPE_CHECKING:
     from pkghook.findings import Finding
     from pkghook.ko.look import Ask
+    from pkghook.ko.stranger import Reader as Readable
     from pkghook.sources.member import Member, Reader
 
 DEBUG_TREE = "debug tree"
+INTERFACES = 32 << 20  # bytes of a package that are kept for the comparison; a kernel of 3,103 modules needs 6 MiB
 INSIDE = Layout("package", (), "", 0)  # what a package holds, as the tree that it becomes
 
 
@@ -46,17 +51,20 @@ class _Room:
 class Pass:
     """Collects what one package holds; at most one member's bytes are in memory."""
 
-    def __init__(self, ask: Ask, *, include_debug: bool, debug_package: bool = False) -> None:
-        """With `debug_package` all of it counts as debug tree."""
+    def __init__(self, path: str, ask: Ask, *, include_debug: bool, debug_package: bool = False) -> None:
+        """`path` is the package's; with `debug_package` all of it counts as debug tree."""
+        self._path = path
         self._ask = ask
         self._include_debug = include_debug
         self._debug_package = debug_package
         self._room = _Room()
+        self._kept = 0  # bytes of interfaces
         self._entries: dict[str, Looked] = {}
         self._hidden: set[str] = set()  # modules under other names
         self._by_inode: dict[int, str] = {}  # of the modules
         self._links: list[tuple[str, int]] = []  # path, inode
         self._findings: list[Finding] = []
+        self.builtin: dict[str, frozenset[str]] = {}  # names of modules that the kernel image contains, by kernel
         self.others: list[tuple[str, int]] = []  # ELF files beside modules that are none: path and size
 
     def take(self, member: Member, reader: Reader) -> None:
@@ -94,7 +102,12 @@ class Pass:
 
     def _stranger(self, member: Member, reader: Reader) -> None:
         name = split(member.path)[1]
-        found = Stranger(reader, member.size, name, self._ask.limit)
+        source: Readable = reader
+        if self._ask.interface and name == builtin.NAME and member.size <= builtin.MAX_BYTES:
+            data = reader.read()
+            self.builtin[kernel_of(member.path)] = builtin.names(data)
+            source = BytesIO(data)
+        found = Stranger(source, member.size, name, self._ask.limit)
         if found.module:
             self._hidden.add(member.path)
             self._enter(member, look_at_image(found.module, "", self._blank(member), self._ask))
@@ -107,6 +120,10 @@ class Pass:
         return Looked(member.path, kernel_of(member.path), file_size=member.size)
 
     def _enter(self, member: Member, entry: Looked) -> None:
+        if entry.interface:
+            self._kept += weight(entry.interface)
+            if self._kept > INTERFACES:
+                raise InputError(f"{self._path}: parameters, aliases and exports of more than {INTERFACES >> 20} MiB")
         self._entries[member.path] = entry
         self._by_inode[member.inode] = member.path
 

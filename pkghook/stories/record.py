@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pkghook import atomic, report
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, MissingDependencyError, ModuleError
 from pkghook.findings import make
+from pkghook.judge.policy import weighed
 from pkghook.ko import record
 from pkghook.ko.elf import parse
 from pkghook.ko.facts import facts
@@ -47,7 +48,8 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
         answers = _record_all(tree, walk, settings, err)
     entries = sorted((a.recorded for a in answers if a.recorded), key=lambda entry: entry.path)
     atomic.write(settings.out, record.dump(entries))
-    findings = (*walk.findings, *(a.finding for a in answers if a.finding))
+    findings = [weighed(settings.severity, finding) for finding in walk.findings]
+    findings += [weighed(settings.severity, a.finding, lower=False) for a in answers if a.finding]
     return _tell(entries, walk, findings, settings, err)
 
 

@@ -11,14 +11,17 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, NamedTuple
 
-from pkghook import report
+from pkghook import __version__, report
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, InputError, MissingDependencyError, ModuleError, UsageError
 from pkghook.findings import Finding, Severity, make
+from pkghook.judge.policy import weighed
+from pkghook.judge.verdict import Verdict
 from pkghook.ko import codec, signature, symbols
 from pkghook.ko.elf import parse
 from pkghook.ko.file import load
 from pkghook.ko.plan import Drop, plan
 from pkghook.ko.prove import prove
+from pkghook.model import Looked
 from pkghook.report import as_json, text
 from pkghook.sources.tree import Tree
 from pkghook.stories.crowd import lost_module, through_workers
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from typing import TextIO
 
+    from pkghook.judge.receipt import Override
     from pkghook.ko.elf import Elf
     from pkghook.ko.file import ModuleFile
     from pkghook.settings import Settings
@@ -54,6 +58,7 @@ class Answer(NamedTuple):
     unstripped: tuple[bool, bool] = (False, False)
     signed_alike: bool = True
     findings: tuple[Finding, ...] = ()
+    path: str = ""  # of the second
 
 
 class Comparison(NamedTuple):
@@ -136,6 +141,11 @@ def _unsound(finding: Finding, side: str) -> Answer:
     return Answer(same=False, findings=(_of(side, finding),))
 
 
+def _weighed(answer: Answer, settings: Settings) -> list[Finding]:
+    """The findings as the user weighs them; what tells two modules apart is not lowered."""
+    return [weighed(settings.severity, finding, lower=answer.same) for finding in answer.findings]
+
+
 def _of(side: str, finding: Finding) -> Finding:
     """The finding with the side that it is about in front of its evidence."""
     return finding._replace(evidence=(("of", side), *finding.evidence))
@@ -148,7 +158,8 @@ def compare_files(args: tuple[str, ...], drop: Drop, settings: Settings) -> Comp
     """Two module files. Raises InputError for one that cannot be opened."""
     with ExitStack() as stack:
         answer = judge([(_open(path, stack), path) for path in args], drop, settings.max_module_size)
-    return Comparison((answer,), _in_order(answer.findings), (1, 1))
+    answer = answer._replace(path=args[1])
+    return Comparison((answer,), _in_order(_weighed(answer, settings)), (1, 1))
 
 
 def _open(path: str, stack: ExitStack) -> int:
@@ -177,7 +188,8 @@ def compare_trees(args: tuple[str, ...], drop: Drop, settings: Settings, err: Te
         pairs, findings = pair(*sides)
         answers = _judge_all((before, after), pairs, drop, settings, err)
     findings += [_of(side, finding) for side, walk in zip(SIDES, walks, strict=True) for finding in walk.findings]
-    findings += [finding for answer in answers for finding in answer.findings]
+    findings = [weighed(settings.severity, finding) for finding in findings]
+    findings += [finding for answer in answers for finding in _weighed(answer, settings)]
     kept = [len(walk.kept) if walk.modules else 0 for walk in walks]
     return Comparison(tuple(answers), _in_order(findings), (len(sides[0]), len(sides[1])), (kept[0], kept[1]))
 
@@ -239,9 +251,11 @@ def _judge_all(
     tasks = sorted(pairs, key=lambda twins: (-twins.before.size - twins.after.size, twins.name))
     return through_workers(
         tasks,
-        lambda twins: judge_twins(trees, twins, drop, settings.max_module_size),
+        lambda twins: judge_twins(trees, twins, drop, settings.max_module_size)._replace(path=twins.after.path),
         lambda twins: twins.before.size,
-        lambda twins, why: Answer(same=False, findings=(lost_module(twins.after.path, why, settings, err),)),
+        lambda twins, why: Answer(
+            same=False, findings=(lost_module(twins.after.path, why, settings, err),), path=twins.after.path
+        ),
         settings,
         err,
     )
@@ -272,9 +286,26 @@ def _tell(args: tuple[str, ...], found: Comparison, settings: Settings, out: Tex
     passed = all(finding.severity < settings.fail_on for finding in found.findings)
     if settings.format == "json":
         out.write(render_json(args, found, passed=passed))
+    elif settings.format != "text":
+        style = report.style_for(settings, out, os.environ)
+        out.write(report.REPORTS[settings.format](_as_run(found), Verdict(passed, found.findings), style))
     else:
         out.writelines(f"{line}\n" for line in render(found, settings, out))
     return EXIT_CLEAN if passed else EXIT_FINDINGS
+
+
+class Told(NamedTuple):
+    """The comparison as the reports take it: `report.facts.Run`."""
+
+    entries: tuple[Looked, ...]
+    pkghook: str = __version__
+    mode: str = "verify"
+    settings: tuple[tuple[str, str], ...] = ()
+    overrides: tuple[Override, ...] = ()
+
+
+def _as_run(found: Comparison) -> Told:
+    return Told(tuple(Looked(path, "") for path in sorted(answer.path for answer in found.answers)))
 
 
 def render(found: Comparison, settings: Settings, out: TextIO) -> Iterator[str]:

@@ -30,6 +30,8 @@ EXAMPLES = {
     "before": ("record.json", "\0", "record.json"),
     "out": ("record.json", "\0", "record.json"),
     "receipt": ("receipt.json", "\0", "receipt.json"),
+    "max_growth": ("2.5%", "-1", 2.5),
+    "max_size": ("200M", "0", 200 << 20),
     "digest_before": ("true", "t", True),
     "dry_run": (" yes ", "ye", True),
     "fsync": ("no", "false", "no"),
@@ -75,7 +77,7 @@ def fails(cli: Cli | None = None, environ: Mapping[str, str] | None = None) -> S
 
 def test_every_row_is_a_field_and_every_field_a_row() -> None:
     assert sorted(row.name for row in ROWS) == sorted(Settings._fields)
-    assert set(EXAMPLES) == {row.name for row in ROWS} - {"keep", "config"}
+    assert set(EXAMPLES) == {row.name for row in ROWS} - {"keep", "severity", "baseline", "config"}
 
 
 def test_defaults_are_valid() -> None:
@@ -282,3 +284,69 @@ def test_vendor_directory_may_be_absent_but_not_a_file() -> None:
     assert gather({"keep_dir": ""}, {}).keep == ()
     write("", "file")
     assert fails({"keep_dir": "file"}).message == "file: Not a directory"
+
+
+# --- severities ------------------------------------------------------------------------------------------------------
+
+
+def test_the_strongest_origin_gives_a_finding_its_severity() -> None:
+    write("[severity]\nfell-through = 'error'\nunused-keep = 'info'\nresidue = 'warning'")
+    environ = {"PKGHOOK_SEVERITY": "unused-keep = error; scratch-left=warning;\n"}
+    given = gather({"severity": ["scratch-left=error", "no-proof=info"]}, environ)
+    assert given.severity == (
+        ("fell-through", Severity.ERROR),
+        ("no-proof", Severity.INFO),
+        ("residue", Severity.WARNING),
+        ("scratch-left", Severity.ERROR),
+        ("unused-keep", Severity.ERROR),
+    )
+    assert gather({}, {}, verb="tools").severity == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("fell-through", "'fell-through' is not ID=SEVERITY"),
+        ("fall-through=error", "'fall-through' is not a finding; `pkghook explain` lists them"),
+        ("fell-through=fatal", "'fatal' is not one of info, warning, error"),
+        ("fell-through=", "'' is not one of info, warning, error"),
+    ],
+)
+def test_wrong_severities(text: str, message: str) -> None:
+    """Of every origin, by the same words."""
+    assert fails({"severity": [text]}).message == f"--severity: {message}"
+    assert fails({}, {"PKGHOOK_SEVERITY": text}).message == f"PKGHOOK_SEVERITY: {message}"
+    id, equals, level = text.partition("=")
+    if equals:
+        write(f"[severity]\n{id} = '{level}'")
+        assert fails().message == f"pkghook.toml: severity: {message}"
+
+
+@pytest.mark.parametrize("text", ["severity = 'error'", "severity = ['residue=error']", "[severity]\nresidue = 3"])
+def test_wrong_severity_tables(text: str) -> None:
+    write(text)
+    assert fails().message.startswith("pkghook.toml: severity: must be a [severity] table")
+
+
+# --- lists of paths --------------------------------------------------------------------------------------------------
+
+
+def test_the_strongest_origin_gives_the_paths() -> None:
+    write("baseline = ['a, b', 'c']")
+    assert gather({}, {}).baseline == ("a, b", "c")
+    assert gather({}, {"PKGHOOK_BASELINE": "d:e\n f \n"}).baseline == ("d:e", " f ")
+    assert gather({"baseline": ["g"]}, {"PKGHOOK_BASELINE": "d"}).baseline == ("g",)
+    assert gather({"baseline": ["g"]}, {}, verb="strip").baseline == ()
+    assert fails({"baseline": ["a", "\0"]}).message == "--baseline: '\\x00' is not a path"
+
+
+def test_a_single_path_and_one_that_is_none() -> None:
+    write("baseline = 'a'")
+    assert gather({}, {}).baseline == ("a",)
+    write("baseline = [1]")
+    assert fails().message.startswith("pkghook.toml: baseline: must be text")
+
+
+@pytest.mark.parametrize("text", ["", "x", "nan", "inf", "1e9", "5%%"])
+def test_wrong_growth(text: str) -> None:
+    assert fails({"max_growth": text or " "}).message.startswith("--max-growth: ")

@@ -85,3 +85,23 @@ def test_a_failed_module_without_an_error_is_a_fault_of_ours() -> None:
     entry = module("a.ko", State.FAILED, findings=(warning("a.ko"),))
     with pytest.raises(WorkerError, match=r"a\.ko: failed without an error"):
         judge(of(entry), Policy(fail_on=Severity.ERROR))
+
+
+def test_severities_of_the_user() -> None:
+    """Raised ones close the gate, lowered ones do not; a finding of another id keeps its own."""
+    told, grave = warning("a.ko", "fell-through"), error("b.ko", "record-missing")
+    run = of(module("a.ko", findings=(told,)), findings=(grave,))
+    raised = Policy(severities=(("fell-through", Severity.ERROR), ("record-missing", Severity.INFO)))
+    verdict = judge(run, raised)
+    assert not verdict.passed
+    assert verdict.findings == (told._replace(severity=Severity.ERROR), grave._replace(severity=Severity.INFO))
+    assert judge(run, Policy(severities=(("record-missing", Severity.WARNING),))).passed
+
+
+def test_the_error_of_a_failed_module_is_not_lowered() -> None:
+    """The gate is closed for it, and the report must say why; a warning about the same module may be raised."""
+    broken, told = error("a.ko", "residue"), warning("a.ko", "fell-through")
+    run = of(module("a.ko", State.FAILED, findings=(broken, told)))
+    levels = (("fell-through", Severity.ERROR), ("residue", Severity.INFO))
+    verdict = judge(run, Policy(severities=levels))
+    assert verdict == Verdict(passed=False, findings=(told._replace(severity=Severity.ERROR), broken))
