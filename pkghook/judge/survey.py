@@ -16,13 +16,14 @@ from pkghook.judge.policy import kept_by, silenced
 from pkghook.judge.receipt import order
 from pkghook.judge.rules import overrides, unused_keeps
 from pkghook.judge.verdict import Verdict
-from pkghook.model import Compression, Looked, PackageFacts
+from pkghook.model import Compression, Entry, Kernel, Looked, PackageFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pkghook.judge.policy import Policy
     from pkghook.judge.receipt import Override, Pairs
+    from pkghook.judge.remedies import Remedy
 
 MODES = ("check", "audit")
 DEBUG_TREE = "debug tree"
@@ -65,6 +66,9 @@ class Survey(NamedTuple):
     others: tuple[tuple[str, int], ...] = ()  # path and size of ELF files that are no modules (vmlinux, vdso)
     findings: tuple[Finding, ...] = ()  # about all of it; those about one module are in its entry
     overrides: tuple[Override, ...] = ()
+    kernels: tuple[Kernel, ...] = ()  # of an installed system, those without modules too
+    owners: tuple[Remedy, ...] = ()  # of what there are findings about, with what its users can do
+    fixed: tuple[Entry, ...] = ()  # what --fix stripped, or failed to; `entries` are as they are after that
 
 
 def make(  # noqa: PLR0913  what there is to say

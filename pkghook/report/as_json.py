@@ -12,11 +12,22 @@ from typing import TYPE_CHECKING
 from pkghook import fields
 from pkghook.findings import Finding, registry
 from pkghook.model import Sizes
-from pkghook.report.facts import is_receipt, is_survey
+from pkghook.report.facts import is_receipt, is_survey, is_system
 
 if TYPE_CHECKING:
     from pkghook.report import Style
-    from pkghook.report.facts import LookedSums, Override, Receipt, Row, Run, Sums, Survey, Totals, Verdict
+    from pkghook.report.facts import (
+        LookedSums,
+        Override,
+        Receipt,
+        Row,
+        Run,
+        Sums,
+        Survey,
+        SystemSurvey,
+        Totals,
+        Verdict,
+    )
 
 FORMAT = "pkghook report"
 VERSION = 1
@@ -36,6 +47,7 @@ def render(run: Run, verdict: Verdict, style: Style) -> str:
         "settings": run.settings,
         **(_stripped(run) if is_receipt(run) else {}),
         **(_looked(run) if is_survey(run) else {}),
+        **(_system(run) if is_system(run) else {}),
         "overrides": [_override(override) for override in run.overrides],
         "entries": [plain(entry) for entry in run.entries],
     }
@@ -60,6 +72,14 @@ def _looked(survey: Survey) -> dict[str, object]:
         "rows": [{"source": row.source, "kernel": row.kernel, **_looked_sums(row.sums)} for row in survey.rows],
         "packages": [plain(package) for package in survey.packages],
         "others": _others(survey.others),
+    }
+
+
+def _system(survey: SystemSurvey) -> dict[str, object]:
+    return {
+        "kernels": [plain(kernel) for kernel in survey.kernels],
+        "owners": [plain(remedy) for remedy in survey.owners],
+        "fixed": [plain(entry) for entry in survey.fixed],
     }
 
 

@@ -70,11 +70,13 @@ def _record(settings: Settings) -> Record | None:
 
 
 def _ask(settings: Settings, record: Record | None, *, digests: bool) -> Ask:
-    if settings.second_reader:
+    if settings.second_reader is not False:
         from pkghook.ko import second
 
         second.need()
-    return Ask(second=settings.second_reader, digests=digests, record=record, limit=settings.max_module_size)
+    return Ask(
+        second=settings.second_reader is not False, digests=digests, record=record, limit=settings.max_module_size
+    )
 
 
 def _named(sight: Sight, path: str, *, several: bool) -> Sight:
@@ -154,7 +156,7 @@ def _settings(settings: Settings, policy: Policy) -> Pairs:
     chosen = [
         ("include-debug", "yes" if settings.include_debug else "no"),
         ("max-module-size", str(settings.max_module_size)),
-        ("second-reader", "yes" if settings.second_reader else "no"),
+        ("second-reader", "no" if settings.second_reader is False else "yes"),
         ("require-modules", "yes" if settings.require_modules else "no"),
     ]
     named = (("receipt", settings.receipt), ("before", settings.before))
