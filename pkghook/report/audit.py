@@ -28,8 +28,9 @@ def parts(survey: SystemSurvey, verdict: Verdict, style: Style) -> Iterator[Iter
     remedies = {remedy.owner: remedy for remedy in survey.owners}
     for owner in sorted(by_owner, key=lambda owner: (owner == SYSTEM, owner == NOBODY, owner)):
         yield _group(owner, by_owner[owner], remedies.get(owner), style)
-    yield module_lines(survey.fixed, "audit", style._replace(verbose=True))
-    yield _hints(survey)
+    dry = dict(survey.settings).get("fix") == "dry-run"
+    yield module_lines(survey.fixed, "dry-run" if dry else "audit", style._replace(verbose=True))
+    yield () if dry else _hints(survey)
     yield outcome(survey, verdict, style)
 
 

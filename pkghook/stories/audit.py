@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from pkghook.judge.policy import Policy
+    from pkghook.judge.receipt import Pairs
     from pkghook.judge.survey import Survey
     from pkghook.model import Kernel
     from pkghook.settings import Settings
@@ -207,13 +208,24 @@ def _survey(audit: Audit, seen: Sequence[Looked], more: Sequence[Finding]) -> Su
         "audit",
         [*entries, *kept],
         audit.policy,
-        settings=policies.pairs(audit.policy),
+        settings=_settings(audit),
         running=next((kernel.version for kernel in audit.kernels if kernel.running), ""),
         others=audit.walk.others,
         findings=findings,
     )
     survey = survey._replace(kernels=audit.kernels)
     return survey._replace(owners=tuple(_remedies(audit, survey)))
+
+
+def _settings(audit: Audit) -> Pairs:
+    """The settings that shape the result."""
+    fix = "no" if not audit.settings.fix else "dry-run" if audit.settings.dry_run else "yes"
+    return (
+        *([("kernel", audit.settings.kernel)] if audit.settings.kernel else []),
+        ("fix", fix),
+        ("second-reader", "yes" if audit.ask.second else "no"),
+        *policies.pairs(audit.policy),
+    )
 
 
 def _remedies(audit: Audit, survey: Survey) -> Iterator[Remedy]:

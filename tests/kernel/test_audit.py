@@ -471,5 +471,9 @@ def test_report_groups_by_owner(system: System, corpus: Path) -> None:
     assert f"  report: reportbug linux-image-{system.version}" in lines
     again = f"-k {system.version}"
     assert any(line.endswith(f"dkms install --force crc/1.0 {again}") for line in lines)
+    done = inprocess.call("audit", "--root", system.root, "--keep-dir", "", "--fix", "--dry-run")
+    assert f"would strip      {system.home}/extra/mine.ko: " in done.out
+    assert "initramfs" not in done.out
     done = inprocess.call("audit", "--root", system.root, "--keep-dir", "", "--fix")
+    assert f"stripped         {system.home}/extra/mine.ko: " in done.out
     assert f"an initramfs of {system.version} may hold copies of what was stripped: make it again" in done.out
