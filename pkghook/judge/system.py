@@ -20,8 +20,9 @@ class Place(NamedTuple):
     """One kernel's directory, and what is said of its modules outside of them. Paths are relative to the root."""
 
     kernel: Kernel
-    named: frozenset[str] | None  # that modules.dep has, None without one
+    named: frozenset[str] | None  # that modules.dep has; None without one, or where it cannot be read
     gone: tuple[str, ...] = ()  # of these, what is not there
+    unread: str = ""  # why modules.dep cannot be read
 
 
 def judge(places: Sequence[Place], entries: Sequence[Looked], *, known: bool) -> tuple[list[Looked], list[Finding]]:
@@ -35,7 +36,8 @@ def judge(places: Sequence[Place], entries: Sequence[Looked], *, known: bool) ->
     for entry in entries:
         by_kernel.setdefault(entry.kernel, []).append(entry)
     for place in places:
-        modules = by_kernel.get(place.kernel.version, [])
+        below = f"{place.kernel.path}/"
+        modules = [entry for entry in by_kernel.get(place.kernel.version, []) if entry.path.startswith(below)]
         for finding in _among(place, modules):
             added.setdefault(finding.subject, []).append(finding)
         findings += _about(place, modules, known=known)
@@ -156,7 +158,9 @@ def _about(place: Place, modules: Sequence[Looked], *, known: bool) -> Iterator[
         if kernel.running:
             about["running"] = "yes"
         yield make("kernel-unowned", kernel.path, **about)
-    if modules and place.named is None:
+    if place.unread:
+        yield make("unreadable", f"{kernel.path}/modules.dep", error=place.unread)
+    elif modules and place.named is None:
         yield make("no-modules-dep", kernel.path, modules=len(modules))
     if left_behind and not kernel.image:
         return  # what a removed kernel's modules.dep names is gone with it

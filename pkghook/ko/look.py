@@ -8,15 +8,14 @@ native step writes, so a module that is unstripped or has many labels has its ta
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import MissingDependencyError, ModuleError
 from pkghook.findings import make
 from pkghook.ko import debugset, machines, pkcs7, second, signature, wrapping
-from pkghook.ko.compare import judge_recorded
 from pkghook.ko.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_RELA_LIVEPATCH, SHT_NOBITS, SHT_SYMTAB, parse
-from pkghook.ko.facts import STREAM, facts
 from pkghook.ko.file import FdImage, load, unwrap
 from pkghook.ko.measure import build_id
 from pkghook.ko.plan import Drop, plan
@@ -28,12 +27,13 @@ if TYPE_CHECKING:
 
     from pkghook.findings import Finding
     from pkghook.ko.elf import Elf
-    from pkghook.ko.facts import Facts
     from pkghook.ko.file import BytesImage, Image, ModuleFile
     from pkghook.ko.pkcs7 import Key
+    from pkghook.ko.plan import Plan
     from pkghook.ko.record import Record
     from pkghook.model import Looked
 
+STREAM = 1 << 22  # bytes hashed at a time
 NAMED = 4  # sections of an unstripped module that its finding names
 LABEL = b"\0.L"  # in a table of strings
 MANY_LABELS = 64  # from which a look at the headers alone looks at the symbols too
@@ -158,10 +158,14 @@ def _tables(seen: Looked, elf: Elf, file: ModuleFile, ask: Ask) -> Looked:
         seen = seen._replace(label_bytes=max(0, seen.expected - without.expected) if without.labels else 0)
     if seen.unstripped:
         seen = _with(seen, _unstripped(seen, elf, seen.saving))
-    return _proven(seen, ask.record, lambda: facts(elf, planned, file.trailer)) if ask.record else seen
+    return _proven(seen, ask.record, elf, planned, file) if ask.record else seen
 
 
-def _proven(seen: Looked, record: Record, now: Callable[[], Facts]) -> Looked:
+def _proven(seen: Looked, record: Record, elf: Elf, planned: Plan, file: ModuleFile) -> Looked:
+    from pkghook.ko.compare import judge_recorded  # what proofs need is much to load, and most looks need none
+    from pkghook.ko.facts import facts
+
+    now = partial(facts, elf, planned, file.trailer)
     proof, findings = judge_recorded(record, seen.path, None, now)
     return _with(seen._replace(proof=proof), *findings)
 

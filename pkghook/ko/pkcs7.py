@@ -82,7 +82,18 @@ def signers(message: bytes) -> list[Signer]:
         signed = _items(_only(outer[1].value))
         return [_signer(item.value) for item in _items(signed[-1].value)]
     except (ValueError, IndexError) as error:
-        raise ModuleError("bad-signature", reason="no PKCS#7 message", size=len(message)) from error
+        raise _no_message(message) from error
+
+
+def _framed(message: bytes) -> None:
+    try:
+        _only(message)
+    except ValueError as error:
+        raise _no_message(message) from error
+
+
+def _no_message(message: bytes) -> ModuleError:
+    return ModuleError("bad-signature", reason="no PKCS#7 message", size=len(message))
 
 
 def _signer(value: bytes) -> Signer:
@@ -135,8 +146,11 @@ def _items(data: bytes, *, first: bool = False) -> list[_Item]:
 def refuted(message: bytes, image: Image, known: Sequence[Key]) -> str:
     """How it is known that no signature of `message` is one of `image`; "" where it is one, or nobody can say.
 
-    Raises ModuleError bad-signature where it is no message.
+    Raises ModuleError bad-signature where it is no message; where nobody could say, only its frame is looked at.
     """
+    if not known and _MESSAGE_DIGEST not in message:
+        _framed(message)
+        return ""
     for signer in signers(message):
         claimed, how = (signer.digest, "the digest in it") if signer.digest else (_signed(signer, known), "a key here")
         if claimed and signer.hash and claimed != _digest(image, signer.hash):

@@ -31,9 +31,9 @@ def read(root: str) -> dict[tuple[str, str], Owner]:
     What cannot be read is left out: then nobody is known to have built it.
     """
     found: dict[tuple[str, str], Owner] = {}
-    for module in _names(root, PLACE):
+    for module in inside.names(root, PLACE):
         installed = set(_installed(root, module))
-        for version in _names(root, f"{PLACE}/{module}"):
+        for version in inside.names(root, f"{PLACE}/{module}"):
             for kernel, arch, name in _built(root, f"{PLACE}/{module}/{version}"):
                 key, owner = (kernel, stem(name)), Owner("dkms", f"{module}/{version}")
                 if f"{version}/{kernel}/{arch}" in installed:
@@ -43,16 +43,9 @@ def read(root: str) -> dict[tuple[str, str], Owner]:
     return found
 
 
-def _names(root: str, path: str) -> list[str]:
-    try:
-        return inside.names(root, path)
-    except OSError:
-        return []
-
-
 def _installed(root: str, module: str) -> Iterator[str]:
     """VERSION/KERNEL/ARCH of each link that DKMS made for an installed build."""
-    for name in _names(root, f"{PLACE}/{module}"):
+    for name in inside.names(root, f"{PLACE}/{module}"):
         if name.startswith("kernel-"):
             try:
                 yield os.readlink(f"{inside.resolve(root, f'{PLACE}/{module}')}/{name}")
@@ -64,8 +57,8 @@ def _built(root: str, place: str) -> Iterator[tuple[str, str, str]]:
     """Kernel, architecture and file name of each module that was built of one version."""
     if os.path.islink(inside.resolve(root, place.rpartition("/")[0]) + "/" + place.rpartition("/")[2]):
         return  # kernel-KERNEL-ARCH
-    for kernel in _names(root, place):
-        for arch in _names(root, f"{place}/{kernel}"):
-            for name in _names(root, f"{place}/{kernel}/{arch}/module"):
+    for kernel in inside.names(root, place):
+        for arch in inside.names(root, f"{place}/{kernel}"):
+            for name in inside.names(root, f"{place}/{kernel}/{arch}/module"):
                 if name.endswith(SUFFIXES):
                     yield kernel, arch, name

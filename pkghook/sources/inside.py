@@ -69,13 +69,16 @@ def find(root: str, path: str) -> bytes | None:
 
 
 def names(root: str, path: str) -> list[str]:
-    """The names in a directory, sorted; none where there is no such directory."""
+    """The names in a directory, sorted; none where there is no such directory, or it cannot be read."""
     try:
         return sorted(os.listdir(resolve(root, path)))
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError:
         return []
 
 
 def exists(root: str, path: str) -> bool:
-    """Whether there is anything at `path`."""
-    return os.path.lexists(resolve(root, path))
+    """Whether there is anything at `path`, as far as it can be seen."""
+    try:
+        return os.path.lexists(resolve(root, path))
+    except OSError:
+        return False

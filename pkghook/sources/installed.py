@@ -6,6 +6,7 @@ The modules themselves are named and opened by `tree`, with the same paths as he
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -229,4 +230,12 @@ def named(system: System, kernel: Kernel) -> frozenset[str] | None:
 
 def absent(system: System, paths: Iterable[str]) -> list[str]:
     """Those of `paths` (relative to the root) at which there is nothing, sorted."""
-    return sorted(path for path in paths if not os.path.exists(inside.resolve(system.root, path)))
+    return sorted(path for path in paths if not _there(system.root, path))
+
+
+def _there(root: str, path: str) -> bool:
+    try:
+        mode = os.lstat(f"{root}/{path}").st_mode
+    except OSError:
+        return os.path.exists(inside.resolve(root, path))  # a link on the way may lead elsewhere
+    return not stat.S_ISLNK(mode) or os.path.exists(inside.resolve(root, path))

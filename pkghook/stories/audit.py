@@ -168,7 +168,11 @@ def _others(audit: Audit) -> Iterator[Finding]:
 def _places(audit: Audit) -> Iterator[Place]:
     system, seen = audit.found.system, {path for found in audit.walk.modules for path in (found.path, *found.names)}
     for kernel in audit.kernels:
-        named = installed.named(system, kernel)
+        try:
+            named = installed.named(system, kernel)
+        except OSError as error:
+            yield Place(kernel, None, unread=error.strerror or str(error))
+            continue
         gone = installed.absent(system, named - seen) if named else []
         yield Place(kernel, named, tuple(gone))
 

@@ -17,7 +17,7 @@ import zstandard
 from pkghook.ko import signature
 from pkghook.model import Compression
 from tests import inprocess, modules, trees
-from tests.installed import System, audit, debian, shipped
+from tests.installed import System, audit, debian, release, shipped
 from tests.support import need_tool
 from tests.trees import as_ordinary_user
 
@@ -168,6 +168,45 @@ def test_modules_dep(system: System, corpus: Path) -> None:
     assert owner["subjects"] == [f"{system.home}/kernel/{TUN}.ko"]
     (system.root / system.home / "modules.dep").unlink()
     assert audit(system.root).findings == [("no-modules-dep", system.version)]
+
+
+def test_modules_dep_that_cannot_be_read(system: System) -> None:
+    dep = system.root / system.home / "modules.dep"
+    dep.unlink()
+    os.mkfifo(dep)  # must not hang
+    assert audit(system.root).findings == [("unreadable", "modules.dep")]
+
+
+def test_both_places_of_an_unmerged_system(tmp_path: Path, corpus: Path) -> None:
+    """Each directory is a kernel of its own then, and a package owns the path that it names, not its twin."""
+    system = System(tmp_path / "root", release(corpus))
+    (system.root / "lib").unlink()
+    module = shipped(corpus, TUN).read_bytes()
+    for place in ("lib", "usr/lib"):
+        trees.put(system.root, f"{place}/modules/{system.version}/kernel/tun.ko", module)
+        trees.put(system.root, f"{place}/modules/{system.version}/modules.dep", b"kernel/tun.ko:\n")
+    system.own(f"linux-image-{system.version}", f"/lib/modules/{system.version}/kernel/tun.ko")
+    seen = audit(system.root)
+    assert [kernel["path"].partition("/modules")[0] for kernel in seen.document["kernels"]] == ["lib", "usr/lib"]
+    assert [entry.get("owner", "") for entry in seen.document["entries"]] == [
+        f"dpkg:linux-image-{system.version}",
+        "",
+    ]
+    assert seen.findings == [("kernel-unowned", system.version)]
+
+
+def test_second_reader(system: System) -> None:
+    seen = audit(system.root, "--second-reader")
+    assert seen.findings == []
+    assert ["second-reader", "yes"] in seen.document["settings"]
+
+
+def test_this_machine() -> None:
+    """Whatever it has: an answer."""
+    seen = audit(Path("/"))
+    assert {kernel["version"] for kernel in seen.document["kernels"]} == {
+        path.name for path in Path("/lib/modules").glob("*") if path.is_dir() and not path.name.startswith(".")
+    }
 
 
 def test_modules_dep_may_name_links(system: System) -> None:

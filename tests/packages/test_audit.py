@@ -13,7 +13,7 @@ import pytest
 from tests import inprocess, modules, trees
 from tests.installed import SMALL, audit, release, shipped
 from tests.support import need_tool
-from tests.trees import need_root
+from tests.trees import mounted, need_root
 
 EXTRA = "extra/mine.ko"
 
@@ -112,6 +112,21 @@ def test_fix_leaves_dpkg_content(debian: Path, corpus: Path) -> None:
     assert seen.evidence("fix-left-alone") == {"why": "dpkg:other-modules:amd64 owns it"}
     assert dpkg(debian, "-V") == ""
     assert (debian / changed[0]).read_bytes() == modules.image(shipped(corpus, "lib/crc-itu-t"))
+
+
+def test_fix_on_a_read_only_system(debian: Path) -> None:
+    modules_of = debian / "usr/lib/modules"
+    kept = debian.parent / "kept"
+    modules_of.rename(kept)
+    with mounted(modules_of, "size=16m"):
+        shutil.copytree(kept, modules_of, dirs_exist_ok=True)
+        run("mount", "-o", "remount,ro", modules_of)
+        before = inprocess.digests(debian)
+        seen = audit(debian, "--fix")
+        assert inprocess.digests(debian) == before
+    why = {each["evidence"]["why"] for each in seen.document["findings"] if each["id"] == "fix-left-alone"}
+    assert why == {"usr/lib/modules is mounted read-only"}
+    assert len(seen.document["entries"]) == 6
 
 
 def test_no_dpkg_is_needed(debian: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
