@@ -93,7 +93,7 @@ def _owners(status: bytes, wanted: Mapping[str, object]) -> Iterator[tuple[str, 
         found = PACKAGE.search(text)
         if not found or found[1] not in names:  # parsing them all costs more than the rest of an audit
             continue
-        stanza = Deb822(text)
+        stanza = Deb822(text.decode("utf-8", "backslashreplace"))  # it would guess at what is no UTF-8, or fail
         if str(stanza.get("Status", "")).split()[-1:] in ([state] for state in NOT_THERE):
             continue
         package, arch, version = (str(stanza.get(key, "")) for key in ("Package", "Architecture", "Version"))

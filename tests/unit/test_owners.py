@@ -86,6 +86,19 @@ def test_dpkg_diversions(tmp_path: Path) -> None:
     }
 
 
+def test_dpkg_in_no_encoding(tmp_path: Path) -> None:
+    """Old databases have Latin-1 in them, broken ones anything."""
+    put(tmp_path, f"{PLACE}/info/a.list", b"/lib/modules/1/\xff.ko\n")
+    put(
+        tmp_path,
+        f"{PLACE}/status",
+        b"Package: a\nMaintainer: Bj\xf6rn\nVersion: 1\xff\n\n\n\0garbage\n\n: x\n\nPackage: b",
+    )
+    found = dpkg.read(str(tmp_path), merged=True)
+    assert found is not None
+    assert found.files == {"lib/modules/1/\udcff.ko": Owner("dpkg", "a", "1\\xff")}
+
+
 def test_no_dpkg(tmp_path: Path) -> None:
     assert dpkg.read(str(tmp_path), merged=True) is None
 
