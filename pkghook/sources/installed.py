@@ -15,7 +15,7 @@ from pkghook.findings import make
 from pkghook.model import Kernel
 from pkghook.sources import dkms, dpkg, inside, layout, rpmdb
 from pkghook.sources.dirs import DIRECTORY, Dirs
-from pkghook.sources.owners import Database, Owner, canonical
+from pkghook.sources.owners import MODULES, Database, Owner, canonical
 from pkghook.sources.refusals import reason
 
 if TYPE_CHECKING:
@@ -82,7 +82,8 @@ def look(root: str) -> Installed:
         os.close(fd)
     path = path.rstrip("/")
     system = _system(path)
-    kernels = tuple(_kernel(system, place) for place in sorted(found))
+    owners = _by_directory(system)
+    kernels = tuple(_kernel(system, place, owners) for place in sorted(found))
     return Installed(system, kernels, _frozen(path, tops))
 
 
@@ -142,10 +143,10 @@ def _frozen(root: str, tops: list[str]) -> str:
 # --- one kernel ------------------------------------------------------------------------------------------------------
 
 
-def _kernel(system: System, place: str) -> Kernel:
+def _kernel(system: System, place: str, by_directory: Mapping[str, set[str]]) -> Kernel:
     version = place.rpartition("/")[2]
     compression, decompresses = _configured(_first(system.root, CONFIGS, version))
-    owners = _owners(system, place)
+    owners = tuple(sorted(by_directory.get(canonical(place, merged=system.merged), ())))
     return Kernel(
         version,
         place,
@@ -158,11 +159,13 @@ def _kernel(system: System, place: str) -> Kernel:
     )
 
 
-def _owners(system: System, place: str) -> tuple[str, ...]:
-    directory = canonical(place, merged=system.merged)
-    below = f"{directory}/"
-    keys = {owner.key for path, owner in system.packages.items() if path == directory or path.startswith(below)}
-    return tuple(sorted(keys))
+def _by_directory(system: System) -> dict[str, set[str]]:
+    """The keys of those who own something, by directory of lib/modules as packages call it."""
+    found: dict[str, set[Owner]] = {}
+    for path, owner in system.packages.items():
+        before, modules, below = path.partition(MODULES)
+        found.setdefault(before + modules + below.partition("/")[0], set()).add(owner)
+    return {directory: {owner.key for owner in owners} for directory, owners in found.items()}
 
 
 def _size(directory: str) -> int:

@@ -42,8 +42,11 @@ def without(section: str, path: Path) -> bytes:
         return Path(out.name).read_bytes()
 
 
-def test_clean_system(system: System) -> None:
+def test_clean_system(system: System, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = os.uname_result(("Linux", "host", system.version, "#1", "x86_64"))
+    monkeypatch.setattr(os, "uname", lambda: runs)
     seen = audit(system.root)
+    assert seen.document["running"] == ""
     assert (seen.status, seen.findings) == (0, [])
     assert seen.document["kernels"] == [
         {"version": system.version, "path": system.home, "owners": [f"dpkg:linux-image-{system.version}"]}
@@ -201,12 +204,17 @@ def test_second_reader(system: System) -> None:
     assert ["second-reader", "yes"] in seen.document["settings"]
 
 
-def test_this_machine() -> None:
-    """Whatever it has: an answer."""
+def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it has: an answer.  The kernel that runs is marked here, and on no mounted system."""
+    there = {path.name for path in Path("/lib/modules").glob("*") if path.is_dir() and not path.name.startswith(".")}
     seen = audit(Path("/"))
-    assert {kernel["version"] for kernel in seen.document["kernels"]} == {
-        path.name for path in Path("/lib/modules").glob("*") if path.is_dir() and not path.name.startswith(".")
-    }
+    assert {kernel["version"] for kernel in seen.document["kernels"]} == there
+    for version in sorted(there)[:1]:
+        runs = os.uname_result(("Linux", "host", version, "#1", "x86_64"))
+        monkeypatch.setattr(os, "uname", lambda runs=runs: runs)
+        assert audit(Path("/")).document["running"] == version
+        done = inprocess.call("audit", "--keep-dir", "")
+        assert f"{version} (running)" in done.out
 
 
 def test_modules_dep_may_name_links(system: System) -> None:
