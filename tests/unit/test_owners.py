@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from pkghook.errors import MissingDependencyError
 from pkghook.sources import dkms, dpkg, rpmdb
 from pkghook.sources.owners import Database, Owner, canonical
 from tests.trees import put
@@ -97,6 +99,13 @@ def test_dpkg_in_no_encoding(tmp_path: Path) -> None:
     found = dpkg.read(str(tmp_path), merged=True)
     assert found is not None
     assert found.files == {"lib/modules/1/\udcff.ko": Owner("dpkg", "a", "1\\xff")}
+
+
+def test_without_python_debian(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "debian.deb822", None)
+    with pytest.raises(MissingDependencyError) as caught:
+        database(tmp_path, stanza("a"), a="/lib/modules/1/a.ko\n")
+    assert "python3-debian" in caught.value.hint
 
 
 def test_no_dpkg(tmp_path: Path) -> None:
