@@ -165,6 +165,7 @@ class Looked(NamedTuple):
     machine: str = ""
     build_id: str = ""
     btf: bool = False  # whether there is a .BTF section
+    vermagic: str = ""  # as .modinfo has it
     sha256: str = ""  # of the file; only where something asks for it
     image_sha256: str = ""  # of the image, where that is not the whole file; only where something asks for it
     proof: Proof = Proof.NONE  # `recorded` if a record proves the module
@@ -175,6 +176,19 @@ class Looked(NamedTuple):
     def saving(self) -> int:
         """Bytes of the image that stripping would free."""
         return self.image_size - self.expected
+
+
+class Kernel(NamedTuple):
+    """One directory of lib/modules on an installed system."""
+
+    version: str
+    path: str  # relative to the root
+    running: bool = False
+    owners: tuple[str, ...] = ()  # as `Looked.owner`: who owns it or something in it
+    size: int = 0  # bytes of all that is in it, where nobody owns it
+    image: str = ""  # the kernel itself, relative to the root; "" where there is none
+    compression: str = ""  # that its configuration says, "" where there is none
+    decompresses: bool | None = None  # whether it reads compressed modules itself; None where nothing tells
 
 
 class PackageFacts(NamedTuple):

@@ -55,9 +55,12 @@ class Settings(NamedTuple):
     receipt: str = ""
     digest_before: bool = False
     dry_run: bool = False
+    root: str = "/"
+    kernel: str = ""
+    fix: bool = False
     fsync: str = "auto"
     require_modules: bool = False
-    second_reader: bool = True
+    second_reader: bool | None = None  # None: as the verb has it, `check` yes, `audit` no
     min_shrink: AtLeast | None = None
     baseline: tuple[str, ...] = ()  # packages, directories, modules or receipts of the last release
     max_growth: float | None = None  # percent
@@ -227,13 +230,16 @@ class Row(NamedTuple):
 
 _STRIP = ("strip",)
 _CHECK = ("check",)
-_JUDGE = ("strip", "check")
+_AUDIT = ("audit",)
+_JUDGE = ("strip", "check", "audit")
+_LOOK = ("check", "audit")
+_FIX = ("strip", "audit")
 _PROVE = ("strip", "verify")
-_READ = ("strip", "check", "record", "verify")
-_TELL = ("strip", "check", "verify", "explain", "tools")
+_READ = ("strip", "check", "audit", "record", "verify")
+_TELL = ("strip", "check", "audit", "verify", "explain", "tools")
 
 ROWS: tuple[Row, ...] = (
-    Row("chain", ("--chain",), chain, "steps to try, in order, or a named chain (thread)", _STRIP, "A,B,C"),
+    Row("chain", ("--chain",), chain, "steps to try, in order, or a named chain (thread)", _FIX, "A,B,C"),
     Row(
         "strip_symbols",
         ("--strip-symbols",),
@@ -284,14 +290,21 @@ ROWS: tuple[Row, ...] = (
         ("strip", "check", "record"),
     ),
     Row("require_proof", ("--require-proof",), boolean, "fail when a module has no proof", _STRIP),
-    Row("before", ("--before",), path, "record made by `pkghook record` before other tools ran", _JUDGE, "FILE"),
+    Row(
+        "before",
+        ("--before",),
+        path,
+        "record made by `pkghook record` before other tools ran",
+        ("strip", "check"),
+        "FILE",
+    ),
     Row("out", ("-o", "--out"), path, "where the record goes", ("record",), "FILE"),
     Row(
         "receipt",
         ("--receipt",),
         path,
         "receipt (JSON): strip writes it to FILE, check holds the modules against it",
-        _JUDGE,
+        ("strip", "check"),
         "FILE",
     ),
     Row("require_modules", ("--require-modules",), boolean, "fail where there is no module at all", _CHECK),
@@ -307,8 +320,8 @@ ROWS: tuple[Row, ...] = (
         "second_reader",
         ("--second-reader",),
         boolean,
-        "have each module's section table read by pyelftools as well [default: yes]",
-        _CHECK,
+        "have each module's section table read by pyelftools as well [default: yes in check, no in audit]",
+        _LOOK,
     ),
     Row(
         "baseline",
@@ -336,7 +349,7 @@ ROWS: tuple[Row, ...] = (
         "BYTES[K|M|G]",
     ),
     Row("digest_before", ("--digest-before",), boolean, "put the SHA-256 of the bytes before into the receipt", _STRIP),
-    Row("dry_run", ("-n", "--dry-run"), boolean, "say what would happen and change nothing", _STRIP),
+    Row("dry_run", ("-n", "--dry-run"), boolean, "say what would happen and change nothing", _FIX),
     Row(
         "fsync",
         ("--fsync",),
@@ -345,12 +358,15 @@ ROWS: tuple[Row, ...] = (
         _STRIP,
         "auto|yes|no",
     ),
+    Row("root", ("--root",), path, "the installed system to look at", _AUDIT, "DIR"),
+    Row("kernel", ("--kernel",), path, "only this directory of lib/modules", _AUDIT, "VERSION"),
+    Row("fix", ("--fix",), boolean, "strip the unstripped modules that no package owns", _AUDIT),
     Row(
         "fail_on",
         ("--fail-on",),
         severity,
         "lowest severity that fails the run",
-        ("check", *_PROVE),
+        ("check", "audit", *_PROVE),
         "info|warning|error",
     ),
     Row(
@@ -364,7 +380,7 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("jobs", ("-j", "--jobs"), count, "modules at a time [default: the CPUs allowed]", _READ, "N"),
     Row("max_module_size", ("--max-module-size",), size, "refuse larger modules, decompressed", _READ, "BYTES[K|M|G]"),
-    Row("tool_timeout", ("--tool-timeout",), seconds, "time limit of one call of a tool", _STRIP, "SECONDS"),
+    Row("tool_timeout", ("--tool-timeout",), seconds, "time limit of one call of a tool", _FIX, "SECONDS"),
     Row("format", ("--format",), path, "form of the output", _TELL, "FORMAT"),
     Row("quiet", ("-q", "--quiet"), boolean, "only what fails the run"),
     Row("verbose", ("-v", "--verbose"), boolean, "also what is normal"),

@@ -16,7 +16,7 @@ from pkghook.judge.policy import kept_by, silenced, weighed
 from pkghook.judge.receipt import order
 from pkghook.judge.rules import overrides, unused_keeps
 from pkghook.judge.verdict import Verdict
-from pkghook.model import Compression, Looked, PackageFacts
+from pkghook.model import Compression, Entry, Kernel, Looked, PackageFacts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pkghook.judge.baseline import Baseline
     from pkghook.judge.policy import Policy
     from pkghook.judge.receipt import Override, Pairs
+    from pkghook.judge.remedies import Remedy
 
 MODES = ("check", "audit")
 DEBUG_TREE = "debug tree"
@@ -67,6 +68,9 @@ class Survey(NamedTuple):
     findings: tuple[Finding, ...] = ()  # about all of it; those about one module are in its entry
     overrides: tuple[Override, ...] = ()
     baseline: Baseline | None = None  # the comparison with the last release, if there was one
+    kernels: tuple[Kernel, ...] = ()  # of an installed system, those without modules too
+    owners: tuple[Remedy, ...] = ()  # of what there are findings about, with what its users can do
+    fixed: tuple[Entry, ...] = ()  # what --fix stripped, or failed to; `entries` are as they are after that
 
 
 def make(  # noqa: PLR0913  what there is to say

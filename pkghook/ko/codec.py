@@ -67,10 +67,7 @@ def decompress(data: bytes, how: Compression, limit: int) -> bytes:
         if len(data) > limit:
             raise ModuleError("too-large", size=len(data), limit=limit)
         return data
-    image = BytesIO()  # grows in place and gives its bytes away without a copy
-    for chunk in _chunks(data, how, limit):
-        image.write(chunk)
-    return image.getvalue()
+    return _joined(_chunks(data, how, limit))
 
 
 def first_bytes(data: bytes, how: Compression) -> bytes:
@@ -82,6 +79,37 @@ def first_bytes(data: bytes, how: Compression) -> bytes:
         return next(filter(None, _DECODERS[how](data)), b"")
     except ModuleError:
         return b""
+
+
+def unfold(data: bytes, how: Compression, limit: int) -> tuple[bytes, int]:
+    """As `decompress`, but bytes may follow: what the kernel reads, and where in `data` that ends.
+
+    The kernel's decoders stop behind one gzip member, xz stream or zstd frame and look at nothing after it.
+    """
+    end = [len(data)]
+    return _joined(_until_trailing(_chunks(data, how, limit), end)), end[0]
+
+
+def _until_trailing(chunks: Iterator[bytes], end: list[int]) -> Iterator[bytes]:
+    """`chunks` without the complaint about what follows; where that begins is put into `end`."""
+    try:
+        yield from chunks
+    except ModuleError as error:
+        if error.id != "trailing-garbage":
+            raise
+        end[0] = int(error.evidence["offset"])
+
+
+def _joined(chunks: Iterator[bytes]) -> bytes:
+    first, second = next(chunks, b""), next(chunks, None)
+    if second is None:  # most modules fit into one
+        return first
+    image = BytesIO()  # grows in place and gives its bytes away without a copy
+    image.write(first)
+    image.write(second)
+    for chunk in chunks:
+        image.write(chunk)
+    return image.getvalue()
 
 
 def compress(image: bytes, how: Compression) -> bytes:

@@ -68,6 +68,11 @@ def is_unstripped(elf: Elf) -> bool:
     return any(sizes[i] and is_debug(elf.section(i), elf.machine) for i in debug_sections(elf))
 
 
+def debug_bytes(elf: Elf) -> int:
+    """Bytes of the sections of the debug set, as they lie in the file."""
+    return sum(elf.columns.size[i] for i in debug_sections(elf))
+
+
 def _find(elf: Elf) -> frozenset[int]:
     names, kinds, flags = elf.columns[:3]
     # By name first, in one pass; is_debug knows the exceptions.

@@ -183,21 +183,21 @@ class Elf:
         return b"" if section.type in _NO_CONTENTS else self.image.read(section.offset, section.size)
 
 
-def parse(image: Image) -> Elf:
-    """The header and sections of `image`.
+def parse(image: Image, *, module: bool = True) -> Elf:
+    """The header and sections of `image`, a module, or any ELF file unless `module`.
 
     Raises ModuleError: not-elf, truncated, not-relocatable, bad-header, too-many-sections,
     section-outside-file, bad-string-table, bad-section.
     """
     head = image.read(0, min(HEAD, image.size))
-    shape = _shape_of(head)
+    shape = _shape_of(head, module=module)
     elf = Elf(image, head[:16], shape, shape.header.unpack(head[16 : 16 + shape.header.size]))
     _check_header(elf)
     _read_sections(elf)
     return elf
 
 
-def _shape_of(head: bytes) -> Shape:
+def _shape_of(head: bytes, *, module: bool) -> Shape:
     if head[:4] != b"\x7fELF"[: len(head)] or not head:
         raise ModuleError("not-elf", magic=head[:4].hex())
     if len(head) < 20:
@@ -206,7 +206,7 @@ def _shape_of(head: bytes) -> Shape:
     if shape is None or head[6] != 1:
         raise ModuleError("bad-header", e_ident=head[4:7].hex())
     kind = int.from_bytes(head[16:18], "little" if head[5] == 1 else "big")
-    if kind != _ET_REL:
+    if module and kind != _ET_REL:
         raise ModuleError("not-relocatable", e_type=kind)
     if len(head) < 16 + shape.header.size:
         raise ModuleError("truncated", size=len(head), needed=16 + shape.header.size)

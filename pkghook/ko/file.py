@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from mmap import mmap
 
     from pkghook.ko.signature import Signature
+    from pkghook.ko.wrapping import Wrapping
 
 _ELF = b"\x7fELF"
 
@@ -94,13 +95,15 @@ class ModuleFile(NamedTuple):
     signature: Signature | None
     file_size: int  # bytes of the file as it lies on disk
     trailer: bytes  # the signature trailer, b"" if there is none
+    wrapping: Wrapping | None = None  # how exactly it is compressed; only where something asks for it
 
 
-def load(fd: int, name: str, *, limit: int) -> ModuleFile:
+def load(fd: int, name: str, *, limit: int, look: bool = False) -> ModuleFile:
     """Unwrap the module open as `fd` and named `name`; the image has ELF's magic, more is not known of it.
 
     A name that is no module's name says nothing about compression.  `limit` (bytes) bounds both the file
-    and what it unfolds to.  Raises ModuleError `not-regular`, `empty-file`, `too-large`, `not-elf`,
+    and what it unfolds to.  `look` tells the wrapping, and takes what the kernel takes: bytes may follow the
+    compressed module, which are no part of it.  Raises ModuleError `not-regular`, `empty-file`, `too-large`, `not-elf`,
     `name-content-mismatch`, `corrupt-compression`, `trailing-garbage`, `bad-signature`, `truncated`,
     `unreadable`; MissingDependencyError where the library for the compression is not installed.
     """
@@ -110,10 +113,10 @@ def load(fd: int, name: str, *, limit: int) -> ModuleFile:
     how = _compression(head, name)
     if how is Compression.NONE:
         return _unsign(raw, head, how, size)
-    return _unfolded(raw.read(0, size), how, limit)
+    return _unfolded(raw.read(0, size), how, limit, look=look)
 
 
-def unwrap(whole: BytesImage, name: str, *, limit: int) -> ModuleFile:
+def unwrap(whole: BytesImage, name: str, *, limit: int, look: bool = False) -> ModuleFile:
     """As `load`, for a file whose contents are in memory; those of a plain one are not copied."""
     if not whole.size:
         raise ModuleError("empty-file")
@@ -123,12 +126,17 @@ def unwrap(whole: BytesImage, name: str, *, limit: int) -> ModuleFile:
     how = _compression(head, name)
     if how is Compression.NONE:
         return _unsign(whole, head, how, whole.size)
-    return _unfolded(whole.read(0, whole.size), how, limit)
+    return _unfolded(whole.read(0, whole.size), how, limit, look=look)
 
 
-def _unfolded(data: bytes, how: Compression, limit: int) -> ModuleFile:
-    image = codec.decompress(data, how, limit)
-    return _unsign(BytesImage(image), image[: codec.MAGIC_SIZE], how, len(data))
+def _unfolded(data: bytes, how: Compression, limit: int, *, look: bool) -> ModuleFile:
+    image, end = codec.unfold(data, how, limit) if look else (codec.decompress(data, how, limit), len(data))
+    file = _unsign(BytesImage(image), image[: codec.MAGIC_SIZE], how, len(data))
+    if not look or how is Compression.NONE:
+        return file
+    from pkghook.ko import wrapping
+
+    return file._replace(wrapping=wrapping.read(data, how, end))
 
 
 def _size(fd: int, limit: int) -> int:

@@ -1,22 +1,21 @@
 """One module file as it is: sizes, what stripping would free, what was lost; nothing is changed.
 
 Two depths.  The headers alone tell whether a module is stripped, signed, compressed, and whether another tool
-took away what the kernel needs: six short reads of a plain file.  `Ask.tables` adds the symbol table and the
+took away what the kernel needs: a few short reads of a plain file.  `Ask.tables` adds the symbol table and the
 relocations, as stripping would read them.  The bytes to be had are always those of `plan`, the size that the
-native step writes, so an unstripped module has its tables read at either depth.
+native step writes, so a module that is unstripped or has many labels has its tables read at either depth.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from hashlib import sha256
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import MissingDependencyError, ModuleError
 from pkghook.findings import make
-from pkghook.ko import debugset, machines, second
-from pkghook.ko.compare import judge_recorded
+from pkghook.ko import debugset, machines, pkcs7, second, signature, wrapping
 from pkghook.ko.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_RELA_LIVEPATCH, SHT_NOBITS, SHT_SYMTAB, parse
-from pkghook.ko.facts import STREAM, facts
 from pkghook.ko.file import FdImage, load, unwrap
 from pkghook.ko.interface import interface
 from pkghook.ko.measure import build_id
@@ -29,13 +28,16 @@ if TYPE_CHECKING:
 
     from pkghook.findings import Finding
     from pkghook.ko.elf import Elf
-    from pkghook.ko.facts import Facts
     from pkghook.ko.file import BytesImage, Image, ModuleFile
+    from pkghook.ko.pkcs7 import Key
+    from pkghook.ko.plan import Plan
     from pkghook.ko.record import Record
     from pkghook.model import Looked
 
+STREAM = 1 << 22  # bytes hashed at a time
 NAMED = 4  # sections of an unstripped module that its finding names
-LABEL = b".L"
+LABEL = b"\0.L"  # in a table of strings
+MANY_LABELS = 64  # from which a look at the headers alone looks at the symbols too
 # What modpost puts into every module; the loader reads the one and maps the other (kernel/module/main.c).
 INFO, THIS_MODULE = b".modinfo", b".gnu.linkonce.this_module"
 
@@ -43,11 +45,12 @@ INFO, THIS_MODULE = b".modinfo", b".gnu.linkonce.this_module"
 class Ask(NamedTuple):
     """How deep a look goes."""
 
-    tables: bool = True  # read symbol table and relocations of stripped modules too; labels are counted only so
+    tables: bool = True  # read symbol table and relocations of every module, and find what is wrong with them
     second: bool = False  # have the section table read by pyelftools as well
     digests: bool = False  # SHA-256 of the file, and of the image inside
     interface: bool = False  # what users rely on, without the imports
     record: Record | None = None  # prove that it is the module that was recorded
+    keys: tuple[Key, ...] = ()  # that signatures may be by: those can be held against the bytes
     limit: int = 4 << 30  # bytes of a module, decompressed
 
 
@@ -56,12 +59,14 @@ def look_at_fd(fd: int, name: str, blank: Looked, ask: Ask) -> Looked:
 
     What is wrong with it is among the findings, never raised; what was seen before the damage stands.
     """
-    return _look(lambda: load(fd, name, limit=ask.limit), lambda size: _digest(FdImage(fd, size)), blank, ask)
+    return _look(
+        lambda: load(fd, name, limit=ask.limit, look=True), lambda size: _digest(FdImage(fd, size)), blank, ask
+    )
 
 
 def look_at_image(whole: BytesImage, name: str, blank: Looked, ask: Ask) -> Looked:
     """The module file whose contents are in memory, with all its wrappings; else as `look_at_fd`."""
-    return _look(lambda: unwrap(whole, name, limit=ask.limit), lambda _: _digest(whole), blank, ask)
+    return _look(lambda: unwrap(whole, name, limit=ask.limit, look=True), lambda _: _digest(whole), blank, ask)
 
 
 def _look(opened: Callable[[], ModuleFile], digest: Callable[[int], str], blank: Looked, ask: Ask) -> Looked:
@@ -94,30 +99,56 @@ def _stages(file: ModuleFile, blank: Looked, ask: Ask) -> Iterator[Looked]:
         signature="present" if file.signature else "",
         image_sha256=_digest(file.image) if ask.digests and not whole else "",
     )
+    seen = _with(seen, *_of_wrappings(file, seen, ask))
     yield seen
     elf = parse(file.image)
     seen = _headers(seen, elf)
-    lost = bool(seen.findings)
+    lost = [make(id, seen.path, **evidence) for id, evidence in what_is_lost(elf)]
+    seen = _with(seen, *lost)
     yield _with(seen, _unstripped(seen, elf)) if seen.unstripped else seen
     if ask.second:
         second.check(elf)
-    if not lost and (seen.unstripped or ask.tables or ask.record):
+    if not lost and (seen.unstripped or ask.tables or ask.record or _has_labels(elf)):
         seen = _tables(seen, elf, file, ask)
         yield seen
     if not lost and ask.interface:
         yield seen._replace(interface=interface(elf, with_imports=False))
 
 
+def _of_wrappings(file: ModuleFile, seen: Looked, ask: Ask) -> Iterator[Finding]:
+    """What there is to say of the compression and of the signature."""
+    if file.wrapping:
+        yield from wrapping.judge(file.wrapping, seen.path, seen.kernel)
+    if file.signature and file.signature.id_type == signature.PKCS7:
+        start = file.signature.signer_len + file.signature.key_id_len
+        try:
+            by = pkcs7.refuted(file.trailer[start : start + file.signature.sig_len], file.image, ask.keys)
+        except ModuleError as error:
+            yield error.finding(seen.path)
+        else:
+            if by:
+                yield make("signature-invalid", seen.path, by=by)
+
+
 def _headers(seen: Looked, elf: Elf) -> Looked:
-    """What the section headers tell, and what they show to be missing."""
-    seen = seen._replace(
+    """What the section headers and .modinfo tell."""
+    info = _info(elf)
+    return seen._replace(
         unstripped=debugset.is_unstripped(elf),
         machine=machines.name(elf.machine),
         btf=b".BTF" in elf.columns.name,
-        livepatch=_says_livepatch(elf),
+        vermagic=_value(info, b"vermagic"),
+        livepatch=b"\0livepatch=" in info or any(flags & SHF_RELA_LIVEPATCH for flags in set(elf.columns.flags)),
         build_id=build_id(elf),
     )
-    return _with(seen, *(make(id, seen.path, **evidence) for id, evidence in what_is_lost(elf)))
+
+
+def _has_labels(elf: Elf) -> bool:
+    """Whether the names of the symbols have many a label's among them: the few that most compilers leave are used."""
+    strings = elf.columns.link[elf.columns.type.index(SHT_SYMTAB)]
+    if strings >= elf.count or elf.columns.size[strings] < MANY_LABELS * len(LABEL):
+        return False
+    return elf.read(elf.section(strings)).count(LABEL) >= MANY_LABELS
 
 
 def _tables(seen: Looked, elf: Elf, file: ModuleFile, ask: Ask) -> Looked:
@@ -127,15 +158,19 @@ def _tables(seen: Looked, elf: Elf, file: ModuleFile, ask: Ask) -> Looked:
         expected=planned.expected if seen.unstripped else elf.image.size,
         livepatch=planned.livepatch,
     )
-    if ask.tables and not seen.livepatch and LABEL in symbol_table(elf).strings:
+    if not seen.livepatch and LABEL in symbol_table(elf).strings:
         without = plan(elf, Drop(labels=True))
         seen = seen._replace(label_bytes=max(0, seen.expected - without.expected) if without.labels else 0)
     if seen.unstripped:
         seen = _with(seen, _unstripped(seen, elf, seen.saving))
-    return _proven(seen, ask.record, lambda: facts(elf, planned, file.trailer)) if ask.record else seen
+    return _proven(seen, ask.record, elf, planned, file) if ask.record else seen
 
 
-def _proven(seen: Looked, record: Record, now: Callable[[], Facts]) -> Looked:
+def _proven(seen: Looked, record: Record, elf: Elf, planned: Plan, file: ModuleFile) -> Looked:
+    from pkghook.ko.compare import judge_recorded  # what proofs need is much to load, and most looks need none
+    from pkghook.ko.facts import facts
+
+    now = partial(facts, elf, planned, file.trailer)
     proof, findings = judge_recorded(record, seen.path, None, now)
     return _with(seen._replace(proof=proof), *findings)
 
@@ -158,13 +193,17 @@ def _unstripped(seen: Looked, elf: Elf, saving: int | None = None) -> Finding:
     return make("unstripped", seen.path, **known, of=seen.image_size, sections=shown, **signed)
 
 
-def _says_livepatch(elf: Elf) -> bool:
-    """What the headers and .modinfo tell of it; the kernel itself goes by modinfo (check_modinfo_livepatch())."""
-    if any(flags & SHF_RELA_LIVEPATCH for flags in set(elf.columns.flags)):
-        return True
+def _info(elf: Elf) -> bytes:
+    """What .modinfo has, a NUL before each `key=value`; the kernel itself goes by it (check_modinfo())."""
     if INFO not in elf.columns.name:
-        return False
-    return b"\0livepatch=" in b"\0" + elf.read(elf.section(elf.columns.name.index(INFO)))
+        return b""
+    return b"\0" + elf.read(elf.section(elf.columns.name.index(INFO)))
+
+
+def _value(info: bytes, key: bytes) -> str:
+    """The first value of `key`, "" without one."""
+    value = info.partition(b"\0%b=" % key)[2].partition(b"\0")[0]
+    return value.decode("utf-8", "backslashreplace")
 
 
 # --- stripped too far ------------------------------------------------------------------------------------------------

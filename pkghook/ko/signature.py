@@ -19,7 +19,7 @@ MARKER = b"~Module signature appended~\n"
 _DESCRIPTOR = struct.Struct(">5B3xI")
 TAIL = _DESCRIPTOR.size + len(MARKER)  # bytes at the end of a module that tell all
 
-_PKCS7 = 2
+PKCS7 = 2  # the form that the kernel's scripts/sign-file writes, and the only one that Linux 4.3 and newer take
 _ID_TYPES = ("PGP", "X509", "PKCS#7")
 _OLD = ("algo", "hash", "signer_len", "key_id_len")  # fields that only the first two use
 
@@ -68,4 +68,4 @@ def describe(sig: Signature) -> str:
     text = f"{kind} signature of {sig.sig_len} bytes"
     if old:
         text += f" ({', '.join(old)})"
-    return text if sig.id_type == _PKCS7 and not old else f"{text}, which the kernel refuses"
+    return text if sig.id_type == PKCS7 and not old else f"{text}, which the kernel refuses"

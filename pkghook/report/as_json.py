@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pkghook import fields
 from pkghook.findings import Finding, registry
 from pkghook.model import Sizes
-from pkghook.report.facts import is_receipt, is_survey
+from pkghook.report.facts import is_receipt, is_survey, is_system
 
 if TYPE_CHECKING:
     from pkghook.report import Style
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
         Run,
         Sums,
         Survey,
+        SystemSurvey,
         Totals,
         Verdict,
     )
@@ -48,6 +49,7 @@ def render(run: Run, verdict: Verdict, style: Style) -> str:
         "settings": run.settings,
         **(_stripped(run) if is_receipt(run) else {}),
         **(_looked(run) if is_survey(run) else {}),
+        **(_system(run) if is_system(run) else {}),
         "overrides": [_override(override) for override in run.overrides],
         "entries": [plain(entry) for entry in run.entries],
     }
@@ -92,6 +94,14 @@ def _baseline(found: Baseline) -> dict[str, object]:
 
 def _release(sizes: ReleaseSizes) -> dict[str, int]:
     return {name: getattr(sizes, name) for name in ("modules", "file_size", "image_size", "expected")}
+
+
+def _system(survey: SystemSurvey) -> dict[str, object]:
+    return {
+        "kernels": [plain(kernel) for kernel in survey.kernels],
+        "owners": [plain(remedy) for remedy in survey.owners],
+        "fixed": [plain(entry) for entry in survey.fixed],
+    }
 
 
 def _looked_sums(sums: LookedSums) -> dict[str, object]:

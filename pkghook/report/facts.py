@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import TypeGuard
 
     from pkghook.findings import Finding
-    from pkghook.model import Entry, Looked, PackageFacts, Proof, State
+    from pkghook.model import Entry, Kernel, Looked, PackageFacts, Proof, State
 
 
 class Sums(Protocol):
@@ -354,6 +354,51 @@ class Survey(Run, Protocol):
     @property
     def others(self) -> tuple[tuple[str, int], ...]:
         """ELF files that are no modules: path and size."""
+
+
+class Remedy(Protocol):
+    """What can be done about one owner's modules: see `judge.remedies.Remedy`."""
+
+    @property
+    def owner(self) -> str:
+        """As `Looked.owner`."""
+
+    @property
+    def version(self) -> str:
+        """Of the package."""
+
+    @property
+    def report(self) -> str:
+        """The command to report something, or to learn where to."""
+
+    @property
+    def reinstall(self) -> str:
+        """The command to install it again."""
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Paths of the owner that are no modules, or gone."""
+
+
+class SystemSurvey(Survey, Protocol):
+    """A survey of an installed system."""
+
+    @property
+    def kernels(self) -> Sequence[Kernel]:
+        """In order of path, those without modules too."""
+
+    @property
+    def owners(self) -> Sequence[Remedy]:
+        """Of what there are findings about."""
+
+    @property
+    def fixed(self) -> Sequence[Entry]:
+        """What --fix stripped, or failed to."""
+
+
+def is_system(run: Run) -> TypeGuard[SystemSurvey]:
+    """Whether the run looked at an installed system."""
+    return run.mode == "audit"
 
 
 def is_survey(run: Run) -> TypeGuard[Survey]:

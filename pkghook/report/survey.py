@@ -23,13 +23,13 @@ MARKS = "<<>>>>>>>>"
 def parts(survey: Survey, verdict: Verdict, style: Style) -> Iterator[Iterable[str]]:
     """Paragraphs, as lines."""
     yield _packages(survey)
-    yield _modules(survey) if style.verbose else ()
-    yield _table(survey, style)
-    yield _others(survey, style)
+    yield modules(survey) if style.verbose else ()
+    yield table(survey, style)
+    yield others(survey, style)
     if survey.baseline:
         yield _against(survey.baseline, style)
     yield finding_lines(verdict.findings, style)
-    yield _outcome(survey, verdict, style)
+    yield outcome(survey, verdict, style)
 
 
 def _packages(survey: Survey) -> Iterator[str]:
@@ -50,7 +50,8 @@ def _of_package(facts: PackageFacts) -> Iterator[str]:
         yield f"{human(facts.counted_size)} in {plural(facts.members, 'member')}{says}"
 
 
-def _modules(survey: Survey) -> Iterator[str]:
+def modules(survey: Survey) -> Iterator[str]:
+    """A line for each module."""
     for entry in survey.entries:
         yield f"{_word(entry):16} {printable(entry.path)}: {'; '.join(_details(entry))}"
 
@@ -85,7 +86,7 @@ def _details(entry: Looked) -> Iterator[str]:
         yield " ".join(f"[{id}]" for id in dict.fromkeys(found.id for found in entry.findings))
 
 
-def _table(survey: Survey, style: Style) -> Iterator[str]:
+def table(survey: Survey, style: Style) -> Iterator[str]:
     """Sums by package and kernel; columns in which there is nothing are left out."""
     lines = [(printable(row.source), _kernel(survey, row.kernel), *_cells(row.sums)) for row in survey.rows]
     if not lines:
@@ -116,7 +117,7 @@ def _cells(sums: LookedSums) -> tuple[str, ...]:
     )
 
 
-def _others(survey: Survey, style: Style) -> Iterator[str]:
+def others(survey: Survey, style: Style) -> Iterator[str]:
     """What else was seen; keep entries and each file with `-v`."""
     if survey.others:
         total = human(sum(size for _, size in survey.others))
@@ -146,7 +147,8 @@ def _against(found: Baseline, style: Style) -> Iterator[str]:
         yield f"  {'+' if each.by > 0 else '-'}{human(abs(each.by))} {printable(each.path)}"
 
 
-def _outcome(survey: Survey, verdict: Verdict, style: Style) -> Iterator[str]:
+def outcome(survey: Survey, verdict: Verdict, style: Style) -> Iterator[str]:
+    """How many of what, the bytes to be had, the judgement."""
     yield ", ".join(_tally(survey.sums)) if survey.sums.modules else NO_MODULES
     if survey.sums.saving:
         yield f"stripping would free {survey.sums.saving:,} of {survey.sums.image_size:,} bytes"

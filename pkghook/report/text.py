@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from pkghook.findings import Severity, registry
 from pkghook.model import Compression, Outcome, State
 from pkghook.report import printable, sentence
-from pkghook.report.facts import is_receipt, is_survey
+from pkghook.report.facts import is_receipt, is_survey, is_system
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -37,7 +37,11 @@ def render(run: Run, verdict: Verdict, style: Style) -> str:
 
 
 def _paragraphs(run: Run, verdict: Verdict, style: Style) -> Iterator[Iterable[str]]:
-    if is_survey(run):
+    if is_system(run):
+        from pkghook.report import audit
+
+        yield from audit.parts(run, verdict, style)
+    elif is_survey(run):
         from pkghook.report import survey
 
         yield from survey.parts(run, verdict, style)
@@ -47,7 +51,7 @@ def _paragraphs(run: Run, verdict: Verdict, style: Style) -> Iterator[Iterable[s
 
 def _parts(receipt: Receipt, verdict: Verdict, style: Style) -> Iterator[Iterable[str]]:
     """Paragraphs, as lines."""
-    yield _modules(receipt, style)
+    yield module_lines(receipt.entries, receipt.mode, style)
     yield _table(receipt, style)
     yield _left_alone(receipt, style)
     yield finding_lines(verdict.findings, style, {entry.path for entry in receipt.entries})
@@ -83,11 +87,11 @@ def plural(count: int, noun: str) -> str:
 # --- one line per module ---------------------------------------------------------------------------------------------
 
 
-def _modules(receipt: Receipt, style: Style) -> Iterator[str]:
+def module_lines(entries: Iterable[Entry], mode: str, style: Style) -> Iterator[str]:
     """A line for each module to which something happened; with `-v` for each."""
-    for entry in receipt.entries:
+    for entry in entries:
         if style.verbose or _remarkable(entry):
-            word = f"{_word(entry.state, receipt.mode):16}"
+            word = f"{_word(entry.state, mode):16}"
             details = "; ".join(_details(entry))
             painted = paint(word, RED, style) if entry.state is State.FAILED else word
             yield f"{painted} {printable(entry.path)}{': ' if details else ''}{details}"

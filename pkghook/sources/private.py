@@ -90,6 +90,15 @@ def hold(fd: int) -> bool:
     return True
 
 
+def is_free(parent: int, name: str) -> bool:
+    """Whether nobody holds the private directory `name`. Raises OSError if it cannot be opened."""
+    fd = os.open(name, DIRECTORY, dir_fd=parent)
+    try:
+        return hold(fd)
+    finally:
+        os.close(fd)
+
+
 def drop(home: Home) -> None:
     """Remove a private directory of this process with all that is in it; what cannot be removed stays."""
     try:

@@ -197,6 +197,19 @@ class Tree:
         """Put the scratch file in the module's place, under all its names: see `place.replace`."""
         return place.replace(self._dirs, found, source, scratch, fsync=fsync)
 
+    def abandoned(self, leftovers: Iterable[str]) -> tuple[str, ...]:
+        """Those of the scratch directories in `Walk.leftovers` that no living process holds."""
+        found = []
+        for path in leftovers:
+            directory, name = split(path)
+            try:
+                free = private.is_free(self._dirs.get(directory), name)
+            except OSError:
+                continue  # gone meanwhile, or another user's, which may be at work
+            if free:
+                found.append(path)
+        return tuple(found)
+
     def sweep(self, leftovers: Iterable[str]) -> tuple[Finding, ...]:
         """Remove the scratch directories of dead runs, as `Walk.leftovers` names them; call it under the lock.
 

@@ -76,12 +76,12 @@ def _record(settings: Settings) -> Record | None:
 
 
 def _ask(settings: Settings, record: Record | None, *, digests: bool) -> Ask:
-    if settings.second_reader:
+    if settings.second_reader is not False:
         from pkghook.ko import second
 
         second.need()
     return Ask(
-        second=settings.second_reader,
+        second=settings.second_reader is not False,
         digests=digests,
         interface=bool(settings.baseline),
         record=record,
@@ -183,7 +183,7 @@ def _settings(settings: Settings, policy: Policy) -> Pairs:
     chosen = [
         ("include-debug", "yes" if settings.include_debug else "no"),
         ("max-module-size", str(settings.max_module_size)),
-        ("second-reader", "yes" if settings.second_reader else "no"),
+        ("second-reader", "no" if settings.second_reader is False else "yes"),
         ("require-modules", "yes" if settings.require_modules else "no"),
     ]
     named = (("receipt", settings.receipt), ("before", settings.before))

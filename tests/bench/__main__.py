@@ -103,7 +103,24 @@ def start(bench: Bench) -> list[Figures]:
     return figures([(what, what.partition(",")[0]) for what, _ in lines], turns, "")
 
 
-PARTS: dict[str, Callable[[Bench], list[Figures]]] = {"start": start, "tree": tree, "largest": largest}
+def audit(bench: Bench) -> list[Figures]:
+    """The modules of two kernels as they are installed, plain and compressed."""
+    found = []
+    for name, pattern, field in (("amd64", "*.ko", rivals.INSTALLED), ("amd64-6.12", "*.ko.xz", rivals.INSTALLED_XZ)):
+        source = bench.home / name / "shipped"
+        modules = sum(1 for _ in source.rglob(pattern))
+        if not modules:
+            raise SetupError(f"no shipped modules of {name}; `tests/corpus {name}:shipped` fetches them")
+        found += bench.contest(field, source, f"{modules} installed {pattern} of {name}")
+    return found
+
+
+PARTS: dict[str, Callable[[Bench], list[Figures]]] = {
+    "start": start,
+    "tree": tree,
+    "largest": largest,
+    "audit": audit,
+}
 
 
 def main() -> int:

@@ -114,6 +114,19 @@ TREE = (
     Rival("pkghook strip --before", AFTER, before=(RECORD,)),
     Rival("pkghook strip --before, after batch strip -g", AFTER, ("strip",), before=(RECORD, BATCH)),
 )
+LOOK = "pkghook audit --root $TREE"
+# The machine's own packages, so that there is a database to read.
+DATABASE = 'mkdir -p "$TREE/var/lib/dpkg" && cp -a /var/lib/dpkg/status /var/lib/dpkg/info "$TREE/var/lib/dpkg/"'
+INSTALLED = (
+    Rival("file, on all modules", """find "$TREE" -name '*.ko' -print0 | xargs -0 file""", ("file",), result=""),
+    Rival("pkghook audit", LOOK, before=(DATABASE,), result=""),
+    Rival("pkghook audit --second-reader", f"{LOOK} --second-reader", before=(DATABASE,), result=""),
+)
+UNXZ = """find "$TREE" -name '*.ko.xz' -print0 | xargs -0 -P$(nproc) -n32 xz -dc >/dev/null"""
+INSTALLED_XZ = (
+    Rival("xz -dc, on all modules", UNXZ, ("xz",), result=""),
+    Rival("pkghook audit, .ko.xz", LOOK, before=(DATABASE,), result=""),
+)
 LARGEST = (
     Rival("GNU strip, largest module", 'exec riscv64-linux-gnu-strip -g "$TREE"/*.ko', ("riscv64-linux-gnu-strip",)),
     Rival("pkghook strip -j1, largest module", f"{STRIP} -j1"),

@@ -16,12 +16,14 @@ from pkghook.ko.plan import Drop
 from pkghook.ko.signature import MARKER
 from pkghook.model import Compression, Looked
 from tests import shapes
+from tests.messages import message
 from tests.shapes import KINDS
 from tests.surgery import Patient, native_strip
 
 EVERY = pytest.mark.parametrize("kind", KINDS)
 QUICK, FULL = Ask(tables=False), Ask()
-TRAILER = bytes(300) + struct.pack(">5B3xI", 0, 0, 2, 0, 0, 300) + MARKER
+MESSAGE = message(bytes(300))
+TRAILER = MESSAGE + struct.pack(">5B3xI", 0, 0, 2, 0, 0, len(MESSAGE)) + MARKER
 BLANK = Looked("lib/modules/6.1/x.ko", "6.1")
 
 
@@ -95,6 +97,14 @@ def test_wrappings(how: Compression) -> None:
 def test_signed_and_unstripped_says_both() -> None:
     found = look(shapes.module() + TRAILER)
     assert dict(found.findings[0].evidence)["signature"] == "present"
+
+
+def test_a_signature_that_is_no_message() -> None:
+    """The module inside is looked at all the same; other forms than PKCS#7 are not read."""
+    inner = native_strip(shapes.module())
+    for kind, known in ((2, ["bad-signature"]), (0, [])):
+        found = look(inner + bytes(300) + struct.pack(">5B3xI", 0, 0, kind, 0, 0, 300) + MARKER)
+        assert (ids(found), found.signature, found.image_size) == (known, "present", len(inner))
 
 
 def test_livepatch_by_flag_by_modinfo_and_by_symbol() -> None:
