@@ -10,11 +10,10 @@ import sys
 from array import array
 from bisect import bisect_left
 from itertools import repeat, zip_longest
-from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.ko import debugset, lanes
-from pkghook.ko.elf import SHN_ABS, SHN_LORESERVE
+from pkghook.ko.elf import SHN_ABS, SHN_LORESERVE, picker
 from pkghook.ko.plan import droppable, is_livepatch
 from pkghook.ko.reloc import reloc_runs
 from pkghook.ko.symtab import CHUNK, FILE_KIND, SECTION_KIND, length, symbol_table, unmarked
@@ -66,7 +65,7 @@ class Pair:
         self.missing: list[Section] = []
         self.added: list[Section] = []
         self.old, self.new = _comparable(before, self.going), _comparable(after, self.residue)
-        picks = _picker(self.old), _picker(self.new)
+        picks = picker(self.old), picker(self.new)
         self.in_order = picks[0](before.columns.name) == picks[1](after.columns.name)
         self.alike = self.in_order and _alike(before, after, *picks)
         if not self.in_order:
@@ -105,13 +104,6 @@ def _comparable(elf: Elf, leave: frozenset[int]) -> list[int]:
 def _those(elf: Elf, indices: Iterable[int]) -> list[Section]:
     sections = elf.sections
     return [sections[index] for index in indices]
-
-
-def _picker(indices: list[int]) -> Callable[[tuple[object, ...]], object]:
-    """What takes the values at `indices` out of a column."""
-    if len(indices) > 1:
-        return itemgetter(*indices)
-    return lambda column: [column[index] for index in indices]
 
 
 def _alike(before: Elf, after: Elf, old: Callable[..., object], new: Callable[..., object]) -> bool:

@@ -26,6 +26,7 @@ from pkghook.ko.elf import (
     SHT_GROUP,
     SHT_NOBITS,
     SHT_NULL,
+    picker,
 )
 from pkghook.ko.match import Fault, Pair, fault, partners, same_symbol, symbol_pairs, text
 from pkghook.ko.plan import DEBUG_ONLY, is_livepatch
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pkghook.ko.reloc import RelocRun
 
 COMPARE = 1 << 22  # bytes compared at a time
+PARTNERS = 1 << 16  # symbol numbers looked up at a time
 
 
 def prove(
@@ -371,16 +373,16 @@ def _as_expected(pair: Pair, run: RelocRun, new_run: RelocRun) -> bool:
         expected = bytearray(run.data)
         expected[run.shape.low :: 4 * entry] = run.low.translate(table)
         return expected == new_run.data
-    if shift:
-        of_word = {w: numbers[w >> shift] << shift | w & 255 for w in set(run.column)}
-        column = array("I", [of_word[w] for w in run.column])
-    else:
-        column = array("I", [numbers[row] for row in run.column])
+    # With the symbol number in one word with the type, what becomes of each such word.
+    of_word = {w: numbers[w >> shift] << shift | w & 255 for w in set(run.column)} if shift else numbers
+    column = array("I")
+    for at in range(0, len(run.column), PARTNERS):
+        column.extend(array("I", picker(run.column[at : at + PARTNERS])(of_word)))
     if foreign:
         column.byteswap()
-    expected = bytearray(run.data)
-    memoryview(expected).cast("I")[word::entry] = memoryview(column)
-    return expected == new_run.data
+    words = run.words[:]
+    words[word::entry] = column
+    return words.tobytes() == new_run.data
 
 
 def _same_targets(pair: Pair, run: RelocRun, new_run: RelocRun) -> Iterator[Fault]:
