@@ -55,7 +55,7 @@ class Pair:
 
     __slots__ = (
         "added", "after", "alike", "before", "drop", "going", "in_order", "matched", "missing", "new", "old", "residue",
-        "sections", "stripped",
+        "same", "sections", "stripped",
     )  # fmt: skip
 
     def __init__(self, before: Elf, after: Elf, drop: Drop, *, stripped: bool = True) -> None:
@@ -77,6 +77,7 @@ class Pair:
             both = _by_ordinal(_those(before, sorted(self.going)), _those(after, sorted(self.residue)))[0]
             self.sections.update((a.index, b.index) for a, b in both)
         self.matched: Matched | None = None
+        self.same: bool | None = None  # whether all contents agree too, once that is known
 
     @property
     def kept(self) -> list[tuple[Section, Section]]:

@@ -128,17 +128,17 @@ def reloc_runs(elf: Elf, wanted: Iterable[int]) -> list[RelocRun]:
         return []
     starts, stops = [offsets[i] for i in order], [ends[i] for i in order]
     if starts[1:] == stops[:-1] and len({kinds[i] for i in order}) == 1:
-        return [_read(elf, order, stops[-1])]  # as linkers write them: all in one run
+        return [reloc_run(elf, order)]  # as linkers write them
     runs: list[RelocRun] = []
     group: list[int] = []
     end = kind = -1
     for index in order:
         if group and (offsets[index] != end or kinds[index] != kind):
-            runs.append(_read(elf, group, end))
+            runs.append(reloc_run(elf, group))
             group = []
         group.append(index)
         end, kind = ends[index], kinds[index]
-    return [*runs, _read(elf, group, end)]
+    return [*runs, reloc_run(elf, group)]
 
 
 def check_relocations(elf: Elf, indices: Sequence[int]) -> None:
@@ -176,13 +176,14 @@ def _all_sound(elf: Elf, indices: Sequence[int]) -> bool:
     )
 
 
-def _read(elf: Elf, group: list[int], end: int) -> RelocRun:
-    start = elf.columns.offset[group[0]]
-    kind = elf.columns.type[group[0]]
+def reloc_run(elf: Elf, indices: Sequence[int]) -> RelocRun:
+    """Sections of one type that follow each other without a gap, as one run."""
+    start, end = elf.columns.offset[indices[0]], elf.ends[indices[-1]]
+    kind = elf.columns.type[indices[0]]
     found = elf.cache.get((start, end, kind))
     if found is None:
         data = elf.image.read(start, end - start)
-        found = elf.cache[start, end, kind] = RelocRun(elf, tuple(group), reloc_shape(elf, kind), data)
+        found = elf.cache[start, end, kind] = RelocRun(elf, tuple(indices), reloc_shape(elf, kind), data)
     return found  # type: ignore[return-value]
 
 
