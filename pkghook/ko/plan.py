@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from itertools import compress, repeat
 from operator import and_, gt, sub
 from typing import TYPE_CHECKING, NamedTuple
@@ -271,13 +271,15 @@ def cut(strings: bytes, gone: set[int], stay: set[int]) -> Cut:
     ones, so of a block only the bytes in front of the first name that stays are cut.
     """
     blocks = sorted({strings.rfind(b"\0", 0, offset) + 1 for offset in gone if offset})
+    kept = sorted(stay) if blocks else []
     runs: list[Run] = []
     starts: list[int] = []
     shifts = [0]
     at = total = 0
     for block in blocks:
         end = strings.find(b"\0", block) + 1
-        stop = min(stay.intersection(range(block, end)), default=end)
+        first = bisect_left(kept, block)
+        stop = min([end, *kept[first : first + 1]])
         if stop == block:
             continue
         if block > at:
@@ -398,7 +400,7 @@ def _places(
             shift, relocates, joined = place - start, its, True
         end = found[-1][2] = ends[index]
         at = end + shift
-    return tuple([Stretch(*stretch) for stretch in found]), offsets, at
+    return tuple(map(Stretch._make, found)), offsets, at
 
 
 def _aligns(elf: Elf) -> list[int]:

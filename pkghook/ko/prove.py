@@ -391,9 +391,9 @@ def _as_expected(pair: Pair, run: RelocRun, new_run: RelocRun) -> bool:
         column.extend(array("I", picker(run.column[at : at + PARTNERS])(of_word)))
     if foreign:
         column.byteswap()
-    words = run.words[:]
-    words[word::entry] = column
-    return words.tobytes() == new_run.data
+    expected = bytearray(run.data)
+    memoryview(expected).cast("I")[word::entry] = memoryview(column)
+    return expected == new_run.data
 
 
 def _same_targets(pair: Pair, run: RelocRun, new_run: RelocRun) -> Iterator[Fault]:
