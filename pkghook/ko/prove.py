@@ -136,7 +136,7 @@ def _tables(elf: Elf) -> tuple[Section, Section, Section]:
 
 
 def _same_in_all(pair: Pair) -> bool:
-    """True if no section outside the debug set is lost, new, moved or different: nothing is to be named by V2 and V3."""
+    """True if no section outside the debug set is lost, new, moved or different: V2 and V3 have nothing to name."""
     if pair.same is None:
         both = list(zip(pair.old, pair.new, strict=True))
         pair.same = pair.alike and not any(_differing(pair, _filled(pair, both)))
