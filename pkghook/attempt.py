@@ -243,6 +243,8 @@ def _writev(fd: int, batch: list[native.Piece]) -> None:
     views = [memoryview(piece).cast("B") for piece in batch if len(piece)]
     while views:
         written = os.writev(fd, views)
+        if written == sum(map(len, views)):
+            return
         while views and written >= len(views[0]):
             written -= len(views.pop(0))
         if views and written:

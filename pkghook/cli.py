@@ -82,8 +82,12 @@ def dispatch(args: Sequence[str], *, last: bool = False) -> int:
         return 0
     if verb not in VERBS:
         raise _unknown_verb(verb)
+    import gc
+
     from pkghook import stopping
 
+    if last:  # the process is ours; thousands of values without cycles are not worth looking through for them
+        gc.set_threshold(100_000)
     with stopping.stoppable(last=last):
         status = run(verb, rest)
         sys.stdout.flush()  # while Ctrl-C still helps against a reader that does not read

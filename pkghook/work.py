@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pkghook.judge.policy import Policy
     from pkghook.ko.elf import Elf
     from pkghook.ko.plan import Plan
+    from pkghook.ko.record import Record
     from pkghook.sources import Found, Source
 
 __all__ = ["Order", "strip_module"]
@@ -54,26 +55,25 @@ def _judged(order: Order, found: Found, source: Source, blank: Entry) -> Entry:
         if keep:
             return _kept(blank, keep.reason)
         return _failed(blank, make("missing-dependency", found.path, needs=error.message, install=error.hint))
-    proof, told = _against_record(order, seen)
-    seen = seen._replace(entry=seen.entry._replace(proof=proof, findings=told))
-    if any(finding.severity is Severity.ERROR for finding in told):
-        # What another tool has damaged must not be made to look well by stripping it.
-        return _failed(seen.entry)
+    if order.record is not None:
+        proof, told = _against_record(order, order.record, seen)
+        seen = seen._replace(entry=seen.entry._replace(proof=proof, findings=told))
+        if any(finding.severity is Severity.ERROR for finding in told):
+            # What another tool has damaged must not be made to look well by stripping it.
+            return _failed(seen.entry)
     if keep:
         return _kept(seen.entry, keep.reason)
     return _by_policy(order, seen) or _through_chain(order, seen)
 
 
-def _against_record(order: Order, seen: Seen) -> tuple[Proof, tuple[Finding, ...]]:
+def _against_record(order: Order, record: Record, seen: Seen) -> tuple[Proof, tuple[Finding, ...]]:
     """The proof that this is still the module that was recorded, or what was lost."""
-    if order.record is None:
-        return Proof.NONE, ()
     from pkghook.ko.compare import judge_recorded
     from pkghook.ko.facts import facts
 
     planned = seen.plan if order.drop == DEBUG_ONLY else plan(seen.elf)
     return judge_recorded(
-        order.record, seen.found.path, seen.source.stat, lambda: facts(seen.elf, planned, seen.file.trailer)
+        record, seen.found.path, seen.source.stat, lambda: facts(seen.elf, planned, seen.file.trailer)
     )
 
 

@@ -10,15 +10,16 @@ from array import array
 from typing import TYPE_CHECKING
 
 from pkghook.ko.debugset import group_members
-from pkghook.ko.elf import RELOCATIONS, SHF_INFO_LINK, SHT_GROUP, SHT_NOBITS, SHT_NULL, SHT_SYMTAB
+from pkghook.ko.elf import RELOCATIONS, SHF_INFO_LINK, SHT_GROUP, SHT_SYMTAB, picker
 from pkghook.ko.reloc import renumbered
-from pkghook.ko.symtab import CHUNK, length, symbol_table
+from pkghook.ko.symtab import CHUNK, LOW, length, symbol_table, unmarked
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
-    from pkghook.ko.elf import Elf, Section
-    from pkghook.ko.plan import Plan
+    from pkghook.ko.elf import Elf, Section, Shape
+    from pkghook.ko.plan import Plan, Stretch
+    from pkghook.ko.symtab import Run
 
     Piece = bytes | bytearray | memoryview | array[int]
 
@@ -29,12 +30,12 @@ def render(elf: Elf, plan: Plan) -> Iterator[Piece]:
     """The stripped module as consecutive pieces, `plan.expected` bytes in all."""
     yield _header(elf, plan)
     at = elf.header_end
-    for group in _groups(elf, plan):
-        start, last = plan.offsets[group[0]], group[-1]
-        if start > at:
-            yield bytes(start - at)
-        at = plan.offsets[last] + (plan.sizes[last] if last in plan.sizes else elf.columns.size[last])
-        yield from _contents(elf, plan, group)
+    for stretch in plan.stretches:
+        head, start, end, place = stretch
+        if place > at:
+            yield bytes(place - at)
+        at = place + (plan.sizes[head] if head in plan.sizes else end - start)
+        yield from _contents(elf, plan, stretch)
     if plan.shoff > at:
         yield bytes(plan.shoff - at)
     yield _section_headers(elf, plan)
@@ -42,54 +43,20 @@ def render(elf: Elf, plan: Plan) -> Iterator[Piece]:
         yield elf.image.read(elf.end, elf.image.size - elf.end)
 
 
-def _groups(elf: Elf, plan: Plan) -> Iterator[list[int]]:
-    """The sections that stay, in file order; those that move together and are alike share a list."""
-    group: list[int] = []
-    alone, offsets, numbers = plan.sizes, plan.offsets, plan.numbers
-    kinds, before, sizes = elf.columns.type, elf.columns.offset, elf.columns.size
-    shift = relocates = end = 0  # of the group: how far it moves; its type if it relocates; where it ends now
-    for index in elf.in_file:
-        kind = kinds[index]
-        if kind in (SHT_NOBITS, SHT_NULL):
-            continue
-        if index not in numbers or index in alone:
-            if group:
-                yield group
-                group = []
-            if index in numbers:
-                yield [index]
-            continue
-        at = before[index]
-        its = kind if kind in RELOCATIONS else 0
-        if group and (offsets[index] - at != shift or its != relocates or (its and at != end)):
-            yield group
-            group = []
-        if not group:
-            shift, relocates = offsets[index] - at, its
-        group.append(index)
-        end = at + sizes[index]
-    if group:
-        yield group
-
-
-def _contents(elf: Elf, plan: Plan, group: list[int]) -> Iterator[Piece]:
+def _contents(elf: Elf, plan: Plan, stretch: Stretch) -> Iterable[Piece]:
     table = symbol_table(elf)
-    head, last = group[0], group[-1]
-    kind, start = elf.columns.type[head], elf.columns.offset[head]
-    end = elf.columns.offset[last] + elf.columns.size[last]
-    if kind in RELOCATIONS:
-        yield _relocations(plan, start, end)
-    elif head == table.section.index:
-        yield from _symbols(elf, plan)
-    elif head == table.strtab.index:
-        yield from [table.strings[a:b] for a, b in plan.strings.runs]
-    elif head == elf.names_index:
-        yield from [elf.names[a:b] for a, b in plan.names.runs]
-    elif kind == SHT_GROUP:
-        yield _group(elf, plan, elf.section(head))
-    else:
-        for at in range(start, end, COPY):
-            yield elf.image.read(at, min(COPY, end - at))
+    head, start, end, _ = stretch
+    if elf.columns.type[head] in RELOCATIONS:
+        return [_relocations(plan, start, end)]
+    if head not in plan.sizes:
+        return (elf.image.read(at, min(COPY, end - at)) for at in range(start, end, COPY))
+    if head == table.section.index:
+        return _symbols(elf, plan)
+    if head == table.strtab.index:
+        return [table.strings[a:b] for a, b in plan.strings.runs]
+    if head == elf.names_index:
+        return [elf.names[a:b] for a, b in plan.names.runs]
+    return [_group(elf, plan, elf.section(head))]
 
 
 def _relocations(plan: Plan, start: int, end: int) -> Piece:
@@ -119,11 +86,11 @@ def _symbols(elf: Elf, plan: Plan) -> Iterator[Piece]:
     """The symbol rows that stay, with the names and sections they have afterwards."""
     table, shape = symbol_table(elf), elf.shape
     numbers = {n: plan.numbers.get(n, n) for n in table.sections_used}
-    moved = any(n != new for n, new in numbers.items())
+    moved = any([n != new for n, new in numbers.items()])
     move_names = plan.strings.mover()
+    step = shape.symbol_size // 4
     for raw in table.kept_rows(plan.kept):
         words = array("I", raw)
-        step = shape.symbol_size // 4
         names = words[::step]
         if shape.foreign:
             names.byteswap()
@@ -131,11 +98,16 @@ def _symbols(elf: Elf, plan: Plan) -> Iterator[Piece]:
         if shape.foreign:
             names.byteswap()
         words[::step] = names
-        yield _resectioned(words, numbers, elf) if moved else words
+        yield _resectioned(words, numbers, shape) if moved else words
 
 
-def _resectioned(words: array[int], numbers: dict[int, int], elf: Elf) -> array[int]:
-    shape = elf.shape
+def _resectioned(words: array[int], numbers: dict[int, int], shape: Shape) -> Piece:
+    table = _byte_table(numbers)
+    if table:
+        rows = bytearray(words)
+        low = slice(shape.symbol_shndx + (shape.order == ">"), None, shape.symbol_size)
+        rows[low] = rows[low].translate(table)
+        return rows
     halves = array("H", words.tobytes())
     where = slice(shape.symbol_shndx // 2, None, shape.symbol_size // 2)
     column = halves[where]
@@ -146,6 +118,18 @@ def _resectioned(words: array[int], numbers: dict[int, int], elf: Elf) -> array[
         column.byteswap()
     halves[where] = column
     return halves
+
+
+def _byte_table(numbers: dict[int, int]) -> bytearray:
+    """`numbers` as a table for their low bytes alone, empty where that cannot be: fine up to some 240 sections."""
+    table = bytearray(LOW)
+    if len({number & 255 for number in numbers}) < len(numbers):
+        return bytearray()
+    for number, new in numbers.items():
+        if number >> 8 != new >> 8:
+            return bytearray()
+        table[number & 255] = new & 255
+    return table
 
 
 def _group(elf: Elf, plan: Plan, section: Section) -> Piece:
@@ -171,23 +155,23 @@ def _header(elf: Elf, plan: Plan) -> bytes:
 def _section_headers(elf: Elf, plan: Plan) -> Piece:
     """The rows of the sections that stay; most of each row is as it was."""
     size, foreign = elf.shape.section.size, elf.shape.foreign
-    raw = elf.table
-    words = array("I")
-    words.frombytes(b"".join([raw[i * size : (i + 1) * size] for i in plan.numbers]))
+    numbers, columns = plan.numbers, elf.columns
+    pick = picker(list(numbers))
+    words = array("I", b"".join([elf.table[a * size : b * size] for a, b in _staying(elf, plan)]))
     if foreign:
         words.byteswap()
     step = size // 4
     link = 10 if elf.is64 else 6  # where sh_link lies in a row, in 32-bit words; sh_info follows it
-    columns, offsets, sizes = elf.columns, plan.offsets, plan.sizes
-    words[::step] = plan.names.moved(words[::step])
-    words[link::step] = array("I", [plan.numbers[columns.link[i]] for i in plan.numbers])
-    words[link + 1 :: step] = array("I", _infos(elf, plan))
+    words[::step] = plan.names.moved(pick(elf.name_offsets))
+    words[link::step] = array("I", map(numbers.__getitem__, pick(columns.link)))
+    words[link + 1 :: step] = array("I", _infos(plan, pick(columns.info), pick(columns.type), pick(columns.flags)))
     if foreign:
         words.byteswap()
-    wide = array("Q" if elf.is64 else "I")
-    wide.frombytes(words.tobytes())
-    places = array(wide.typecode, [offsets[i] for i in plan.numbers])
-    lengths = array(wide.typecode, [sizes.get(i, columns.size[i]) for i in plan.numbers])
+    wide = array("Q" if elf.is64 else "I", words.tobytes())
+    places = array(wide.typecode, map(plan.offsets.__getitem__, numbers))
+    lengths = array(wide.typecode, pick(columns.size))
+    for index, length_after in plan.sizes.items():
+        lengths[numbers[index]] = length_after
     if foreign:
         places.byteswap()
         lengths.byteswap()
@@ -197,19 +181,26 @@ def _section_headers(elf: Elf, plan: Plan) -> Piece:
     return wide
 
 
-def _infos(elf: Elf, plan: Plan) -> list[int]:
+def _staying(elf: Elf, plan: Plan) -> list[Run]:
+    """The sections that stay, as runs of their numbers."""
+    mask = bytearray(elf.count)
+    for index in plan.removed:
+        mask[index] = 1
+    return unmarked(mask)
+
+
+def _infos(plan: Plan, infos: Iterable[int], kinds: Iterable[int], flags: Iterable[int]) -> list[int]:
     """sh_info of the sections that stay: a section, a symbol, or anything else."""
     numbers = plan.numbers
-    kinds, flags, infos = elf.columns.type, elf.columns.flags, elf.columns.info
     return [
         0
-        if not infos[i]
-        else numbers[infos[i]]
-        if kinds[i] in RELOCATIONS or flags[i] & SHF_INFO_LINK
-        else infos[i] - _gone_before(plan, infos[i])
-        if kinds[i] in _COUNTS_SYMBOLS
-        else infos[i]
-        for i in numbers
+        if not info
+        else numbers[info]
+        if kind in RELOCATIONS or flag & SHF_INFO_LINK
+        else info - _gone_before(plan, info)
+        if kind in _COUNTS_SYMBOLS
+        else info
+        for info, kind, flag in zip(infos, kinds, flags, strict=True)
     ]
 
 

@@ -142,8 +142,12 @@ def _row(row: Row) -> dict[str, str | int]:
 
 def _said(value: Entry | Attempt | Keep) -> dict[str, object]:
     """The fields of a value that are not what they are by default."""
-    defaults = value._field_defaults
-    return {name: field for name, field in zip(value._fields, value, strict=True) if defaults.get(name) != field}
+    named = zip(value._fields, value, _USUAL[type(value)], strict=True)
+    return {name: field for name, field, usual in named if usual is not field and usual != field}
+
+
+# The default of each field, None for those that have none.
+_USUAL = {kind: tuple(map(kind._field_defaults.get, kind._fields)) for kind in (Entry, Attempt, Keep)}
 
 
 def _entry(entry: Entry) -> dict[str, object]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from array import array
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
@@ -28,18 +27,32 @@ _SHT_LLVM_ADDRSIG = 0x6FFF4C03
 _ARC = frozenset({45, 93, 195})
 
 
-@lru_cache(1 << 12)  # a tree has the same few hundred names in every module
-def _named(name: bytes) -> bool:
-    return _NAMES.fullmatch(name) is not None
+class _Known(dict[bytes, bool]):
+    """Whether each name is one of the debug set's: a tree has the same few hundred names in every module."""
+
+    def __missing__(self, name: bytes) -> bool:
+        """Looked at when first met; a hostile tree must not fill the memory with names."""
+        if len(self) >= _MOST_NAMES:
+            self.clear()
+        found = self[name] = _NAMES.fullmatch(name) is not None
+        return found
+
+
+_MOST_NAMES = 1 << 12
+_KNOWN = _Known()
 
 
 def is_debug(section: Section, machine: int) -> bool:
     """True if the section itself, by name or type, belongs to the debug set."""
-    if section.flags & SHF_ALLOC:
+    return _is_debug(section.name, section.type, section.flags, machine)
+
+
+def _is_debug(name: bytes, kind: int, flags: int, machine: int) -> bool:
+    if flags & SHF_ALLOC:
         return False
-    if _named(section.name):
-        return not (machine in _ARC and section.name == b".debug_frame")
-    return section.type == _SHT_MIPS_DWARF and machine == EM_MIPS
+    if _KNOWN[name]:
+        return not (machine in _ARC and name == b".debug_frame")
+    return kind == _SHT_MIPS_DWARF and machine == EM_MIPS
 
 
 def is_optional(section: Section) -> bool:
@@ -64,8 +77,8 @@ def debug_sections(elf: Elf) -> frozenset[int]:
 
 def is_unstripped(elf: Elf) -> bool:
     """True if at least one section of the debug set is not empty."""
-    sizes = elf.columns.size
-    return any(sizes[i] and is_debug(elf.section(i), elf.machine) for i in debug_sections(elf))
+    names, kinds, flags, sizes = elf.columns.name, elf.columns.type, elf.columns.flags, elf.columns.size
+    return any(sizes[i] and _is_debug(names[i], kinds[i], flags[i], elf.machine) for i in debug_sections(elf))
 
 
 def debug_bytes(elf: Elf) -> int:
@@ -76,7 +89,7 @@ def debug_bytes(elf: Elf) -> int:
 def _find(elf: Elf) -> frozenset[int]:
     names, kinds, flags = elf.columns[:3]
     # By name first, in one pass; is_debug knows the exceptions.
-    going = {i for i, flag in enumerate(flags) if not flag & SHF_ALLOC and _named(names[i])}
+    going = {i for i, known in enumerate(map(_KNOWN.__getitem__, names)) if known and not flags[i] & SHF_ALLOC}
     if elf.machine in _ARC or elf.machine == EM_MIPS:
         going = {s.index for s in elf.sections if s.index and is_debug(s, elf.machine)}
     if not going and SHT_GROUP not in kinds:

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from operator import add
+from operator import add, itemgetter
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pkghook.errors import ModuleError
 
@@ -57,6 +57,10 @@ class Section(NamedTuple):
         return self.offset if self.type in _NO_CONTENTS else self.offset + self.size
 
 
+# Half the time of a call of Section.
+_SECTION: Callable[[tuple[object, ...]], Section] = partial(tuple.__new__, Section)
+
+
 class Columns(NamedTuple):
     """The fields of all section headers, each as one tuple in section order.
 
@@ -76,8 +80,15 @@ class Columns(NamedTuple):
 
     def section(self, index: int) -> Section:
         """All fields of one section."""
-        name, *rest = [column[index] for column in self]
-        return Section(name, index, *rest)  # type: ignore[arg-type]
+        name, *rest = self
+        return _SECTION((name[index], index, *[column[index] for column in rest]))
+
+
+def picker(indices: Sequence[int]) -> Callable[[Any], Sequence[Any]]:
+    """What takes the values at `indices` out of a column; for many columns the quickest way there is."""
+    if len(indices) > 1:
+        return itemgetter(*indices)
+    return lambda column: [column[index] for index in indices]
 
 
 class Shape(NamedTuple):
@@ -151,14 +162,25 @@ class Elf:
         return self.shoff + self.count * self.shape.section.size
 
     @property
+    def ends(self) -> list[int]:
+        """Of each section the offset of the first byte behind its contents in the file, 0 if it has none there."""
+        found = self.cache.get("ends")
+        if found is None:
+            kinds = self.columns.type
+            found = self.cache["ends"] = list(map(add, self.columns.offset, self.columns.size))
+            for kind in _NO_CONTENTS:
+                index = -1
+                for _ in range(kinds.count(kind)):
+                    index = kinds.index(kind, index + 1)
+                    found[index] = 0
+        return found  # type: ignore[return-value]
+
+    @property
     def end(self) -> int:
         """Offset of the first byte that belongs to no section and no table."""
         found = self.cache.get("end")
         if found is None:
-            kinds, offsets, sizes = self.columns.type, self.columns.offset, self.columns.size
-            ends = [at + size for kind, at, size in zip(kinds, offsets, sizes, strict=True) if kind not in _NO_CONTENTS]
-            last = max(ends)  # the name table is among them
-            found = self.cache["end"] = max(self.table_end, last)
+            found = self.cache["end"] = max(self.table_end, *self.ends)
         return found  # type: ignore[return-value]
 
     @property
@@ -245,9 +267,6 @@ def _read_sections(elf: Elf) -> None:
     _, kind, _, addr, _, size, *_ = rows[0]
     if kind or size or addr:
         raise ModuleError("section-rule", section=0, type=kind, size=size, addr=addr)
-
-
-_SECTION: Callable[[tuple[object, ...]], Section] = partial(tuple.__new__, Section)
 
 
 def _name_table(elf: Elf, row: tuple[int, ...]) -> bytes:

@@ -10,11 +10,10 @@ import sys
 from array import array
 from bisect import bisect_left
 from itertools import repeat, zip_longest
-from operator import itemgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.ko import debugset, lanes
-from pkghook.ko.elf import SHN_ABS, SHN_LORESERVE
+from pkghook.ko.elf import SHN_ABS, SHN_LORESERVE, picker
 from pkghook.ko.plan import droppable, is_livepatch
 from pkghook.ko.reloc import reloc_runs
 from pkghook.ko.symtab import CHUNK, FILE_KIND, SECTION_KIND, length, symbol_table, unmarked
@@ -56,7 +55,7 @@ class Pair:
 
     __slots__ = (
         "added", "after", "alike", "before", "drop", "going", "in_order", "matched", "missing", "new", "old", "residue",
-        "sections", "stripped",
+        "same", "sections", "stripped",
     )  # fmt: skip
 
     def __init__(self, before: Elf, after: Elf, drop: Drop, *, stripped: bool = True) -> None:
@@ -66,7 +65,7 @@ class Pair:
         self.missing: list[Section] = []
         self.added: list[Section] = []
         self.old, self.new = _comparable(before, self.going), _comparable(after, self.residue)
-        picks = _picker(self.old), _picker(self.new)
+        picks = picker(self.old), picker(self.new)
         self.in_order = picks[0](before.columns.name) == picks[1](after.columns.name)
         self.alike = self.in_order and _alike(before, after, *picks)
         if not self.in_order:
@@ -78,6 +77,7 @@ class Pair:
             both = _by_ordinal(_those(before, sorted(self.going)), _those(after, sorted(self.residue)))[0]
             self.sections.update((a.index, b.index) for a, b in both)
         self.matched: Matched | None = None
+        self.same: bool | None = None  # whether all contents agree too, once that is known
 
     @property
     def kept(self) -> list[tuple[Section, Section]]:
@@ -105,13 +105,6 @@ def _comparable(elf: Elf, leave: frozenset[int]) -> list[int]:
 def _those(elf: Elf, indices: Iterable[int]) -> list[Section]:
     sections = elf.sections
     return [sections[index] for index in indices]
-
-
-def _picker(indices: list[int]) -> Callable[[tuple[object, ...]], object]:
-    """What takes the values at `indices` out of a column."""
-    if len(indices) > 1:
-        return itemgetter(*indices)
-    return lambda column: [column[index] for index in indices]
 
 
 def _alike(before: Elf, after: Elf, old: Callable[..., object], new: Callable[..., object]) -> bool:
@@ -200,15 +193,26 @@ def partners(pair: Pair, rows: Iterable[int]) -> Sequence[int] | None:
     strays = [row for row in rows if not found[row] and row]
     if not strays:
         return found
-    found = found[:]
     of_section = _section_symbols(symbol_table(pair.after))
     shndx, sections = symbol_table(pair.before).shndx, pair.sections
-    for row in strays:
-        partner = of_section.get(sections.get(shndx[row], 0), 0)
-        if not partner or not same_symbol(pair, row, partner):
-            return None
+    there = [of_section.get(sections.get(shndx[row], 0), 0) for row in strays]
+    if not all(there) or not _same_but_section(pair, strays, there):
+        return None
+    found = found[:]
+    for row, partner in zip(strays, there, strict=True):
         found[row] = partner  # type: ignore[index]  # a list or an array
     return found
+
+
+def _same_but_section(pair: Pair, rows: list[int], new_rows: list[int]) -> bool:
+    """True if the symbols agree, row by row, in everything but the section, and have no name."""
+    old, new = symbol_table(pair.before), symbol_table(pair.after)
+    one = bytearray().join([old.rows(row, row + 1) for row in rows])
+    other = b"".join([new.rows(row, row + 1) for row in new_rows])
+    size, at = old.shape.symbol_size, old.shape.symbol_shndx
+    for byte in (at, at + 1):
+        one[byte::size] = other[byte::size]
+    return one == other and not any([old.names[row] for row in rows])
 
 
 def _section_symbols(table: SymbolTable) -> dict[int, int]:
@@ -331,14 +335,13 @@ def _compare(pair: Pair, runs: list[Run], new_runs: list[Run]) -> list[Fault]:
     shape = pair.before.shape
     step = shape.symbol_size // 4
     numbers = {n: pair.sections.get(n, 0) if _regular(n) else n for n in old.sections_used}
-    moved = any(n != new_number for n, new_number in numbers.items())
     at = 0
     for raw, new_raw in zip(_blocks(old, runs), _blocks(new, new_runs), strict=True):
         words, new_words = array("I", raw), array("I", new_raw)
-        names, new_names = _take_names(words, step), _take_names(new_words, step)
-        if moved:
-            words = array("I", _renumber_sections(words, numbers, pair.before))
-        if words != new_words or not _same_names(old, new, names, new_names, foreign=shape.foreign):
+        names, new_names = words[::step], new_words[::step]
+        words[::step] = new_names  # names are compared as what they are, not where
+        same = _renumber_sections(words, numbers, pair.before) == new_raw
+        if not same or not _same_names(old, new, names, new_names, foreign=shape.foreign):
             return _first_difference(pair, _part(runs, at), _part(new_runs, at))
         at += len(names)
     return []
@@ -368,23 +371,28 @@ def _blocks(table: SymbolTable, runs: list[Run]) -> Iterator[bytes]:
         yield held
 
 
-def _take_names(words: array[int], step: int) -> array[int]:
-    names = words[::step]
-    words[::step] = array("I", bytes(4 * len(names)))
-    return names
-
-
-def _renumber_sections(words: array[int], numbers: dict[int, int], elf: Elf) -> bytes:
-    halves = array("H", words.tobytes())
-    where = slice(elf.shape.symbol_shndx // 2, None, elf.shape.symbol_size // 2)
-    column = halves[where]
-    if elf.shape.foreign:
+def _renumber_sections(words: array[int], numbers: dict[int, int], elf: Elf) -> bytearray:
+    """The symbols in `words` with each section number replaced by that in `numbers`."""
+    shape = elf.shape
+    rows = bytearray(words)
+    low = {n & 255: new & 255 for n, new in numbers.items()}
+    if len(low) == len(numbers) and not any([(n ^ new) >> 8 for n, new in numbers.items()]):
+        # Each number is told by its low byte, and only that one changes: so with less than 240 sections.
+        where = slice(shape.symbol_shndx + (shape.order == ">"), None, shape.symbol_size)
+        table = bytearray(256)
+        for byte, new in low.items():
+            table[byte] = new
+        rows[where] = rows[where].translate(table)
+        return rows
+    halves = memoryview(rows).cast("H")[shape.symbol_shndx // 2 :: shape.symbol_size // 2]
+    column = array("H", halves.tobytes())
+    if shape.foreign:
         column.byteswap()
     column = array("H", map(numbers.__getitem__, column))
-    if elf.shape.foreign:
+    if shape.foreign:
         column.byteswap()
-    halves[where] = column
-    return halves.tobytes()
+    halves[:] = memoryview(column)
+    return rows
 
 
 def _same_names(old: SymbolTable, new: SymbolTable, names: array[int], new_names: array[int], *, foreign: bool) -> bool:

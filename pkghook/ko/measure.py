@@ -66,9 +66,10 @@ def build_id(elf: Elf) -> str:
     Source: init_build_id() in kernel/module/main.c, parse_build_id_buf() in lib/buildid.c.
     """
     order = "little" if elf.shape.order == "<" else "big"
-    for section in [elf.section(i) for i, kind in enumerate(elf.columns.type) if kind == SHT_NOTE]:
-        if section.flags & SHF_ALLOC and section.size:
-            found = _build_id_in(elf.read(section), order)
+    flags, sizes = elf.columns.flags, elf.columns.size
+    for index in [i for i, kind in enumerate(elf.columns.type) if kind == SHT_NOTE]:
+        if flags[index] & SHF_ALLOC and sizes[index]:
+            found = _build_id_in(elf.read(elf.section(index)), order)
             if found:
                 return found
     return ""

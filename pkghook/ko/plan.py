@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_right, insort
-from operator import sub
+from bisect import bisect_left, bisect_right, insort
+from itertools import compress, repeat
+from operator import and_, gt, sub
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import ModuleError
 from pkghook.ko import debugset, lanes
 from pkghook.ko.elf import (
+    RELOCATIONS,
     SHF_INFO_LINK,
     SHF_RELA_LIVEPATCH,
     SHN_ABS,
@@ -24,6 +26,7 @@ from pkghook.ko.elf import (
     SHT_NOBITS,
     SHT_NULL,
     SHT_SYMTAB,
+    picker,
 )
 from pkghook.ko.reloc import check_relocations, reloc_runs
 from pkghook.ko.symtab import FILE_KIND, length, marked, symbol_table, unmarked
@@ -79,6 +82,15 @@ class Cut(NamedTuple):
         return lambda offsets: array("I", [table[offset] for offset in offsets])
 
 
+class Stretch(NamedTuple):
+    """A section that changes, or neighbours that move by one distance and are alike: no bytes are moved one by one."""
+
+    head: int  # the first of its sections, by the number before
+    start: int  # bytes of the file before
+    end: int
+    place: int  # where it starts in the file after
+
+
 class Plan(NamedTuple):
     """What goes, what stays and where it will lie. Row and section numbers are those before."""
 
@@ -91,6 +103,7 @@ class Plan(NamedTuple):
     strings: Cut  # of the symbol names
     names: Cut  # of the section names
     numbers: dict[int, int]  # section index before -> after
+    stretches: tuple[Stretch, ...]  # what of the file stays, in file order
     offsets: dict[int, int]  # section index before -> file offset after
     sizes: dict[int, int]  # section index before -> size after, where it changes
     relocations: tuple[RelocRun, ...]  # all that stay
@@ -146,14 +159,18 @@ def is_livepatch(elf: Elf) -> bool:
 
 
 def _named(elf: Elf, name: bytes) -> list[Section]:
-    if name not in elf.columns.name:
-        return []
-    return [elf.section(i) for i, its in enumerate(elf.columns.name) if its == name]
+    names = elf.columns.name
+    if names.count(name) < 2:
+        return [elf.section(names.index(name))] if name in names else []
+    return [elf.section(i) for i, its in enumerate(names) if its == name]
 
 
 def _check_overlap(elf: Elf) -> None:
-    kinds, offsets, sizes = elf.columns.type, elf.columns.offset, elf.columns.size
-    sized = [(offsets[i], offsets[i] + sizes[i]) for i in elf.in_file if sizes[i] and kinds[i] not in _NO_CONTENTS]
+    offsets, sizes, ends = elf.columns.offset, elf.columns.size, elf.ends
+    starts, stops = [offsets[i] for i in elf.in_file], [ends[i] for i in elf.in_file]
+    if elf.header_end <= starts[0] and max(stops) <= elf.shoff and not any(map(gt, stops, starts[1:])):
+        return  # as linkers write it: the header, one section behind the other, the table
+    sized = [(offsets[i], ends[i]) for i in elf.in_file if sizes[i] and ends[i]]
     insort(sized, (elf.shoff, elf.table_end))
     last = elf.header_end
     for start, end in sized:
@@ -173,7 +190,7 @@ def _kept_relocations(elf: Elf, removed: frozenset[int], table: SymbolTable) -> 
     infos = elf.columns.info
     wanted = [i for i in elf.relocating if i not in removed]
     check_relocations(elf, wanted)
-    for index in wanted:
+    for index in wanted if not removed.isdisjoint([infos[i] for i in wanted]) else ():
         if infos[index] in removed:
             raise ModuleError("proof-impossible", relocations=index, target=infos[index])
     runs = reloc_runs(elf, wanted)
@@ -254,13 +271,15 @@ def cut(strings: bytes, gone: set[int], stay: set[int]) -> Cut:
     ones, so of a block only the bytes in front of the first name that stays are cut.
     """
     blocks = sorted({strings.rfind(b"\0", 0, offset) + 1 for offset in gone if offset})
+    kept = sorted(stay) if blocks else []
     runs: list[Run] = []
     starts: list[int] = []
     shifts = [0]
     at = total = 0
     for block in blocks:
         end = strings.find(b"\0", block) + 1
-        stop = min(stay.intersection(range(block, end)), default=end)
+        first = bisect_left(kept, block)
+        stop = min([end, *kept[first : first + 1]])
         if stop == block:
             continue
         if block > at:
@@ -295,7 +314,7 @@ def _layout(elf: Elf, going: Going, runs: list[RelocRun], *, livepatch: bool) ->
     shared = elf.names_index == table.strtab.index
     strings = _uncut(table.strings) if shared else _cut_symbol_names(table, going)
     staying = [i for i in range(elf.count) if i not in removed]
-    names = _cut_names(elf, removed)
+    names = _cut_names(elf, staying, removed)
     sizes = {
         table.section.index: length(going.kept) * elf.shape.symbol_size,
         table.strtab.index: strings.size,
@@ -304,7 +323,8 @@ def _layout(elf: Elf, going: Going, runs: list[RelocRun], *, livepatch: bool) ->
     _check_references(elf, staying, removed)
     for group in _groups(elf, removed):
         sizes[group] = 4 + 4 * sum(m not in removed for m in debugset.group_members(elf, elf.section(group)))
-    offsets, shoff = _offsets(elf, removed, sizes)
+    stretches, offsets, end = _places(elf, removed, sizes)
+    shoff = -(-end // elf.shape.word) * elf.shape.word
     return Plan(
         unstripped=debugset.is_unstripped(elf),
         removed=removed,
@@ -315,6 +335,7 @@ def _layout(elf: Elf, going: Going, runs: list[RelocRun], *, livepatch: bool) ->
         strings=strings,
         names=names,
         numbers=dict(zip(staying, range(len(staying)), strict=True)),
+        stretches=stretches,
         offsets=offsets,
         sizes=sizes,
         relocations=tuple(runs),
@@ -324,17 +345,21 @@ def _layout(elf: Elf, going: Going, runs: list[RelocRun], *, livepatch: bool) ->
     )
 
 
-def _cut_names(elf: Elf, removed: frozenset[int]) -> Cut:
+def _cut_names(elf: Elf, staying: list[int], removed: frozenset[int]) -> Cut:
     if elf.names_index == symbol_table(elf).strtab.index:
         return _uncut(elf.names)
     offsets = elf.name_offsets
-    gone = {offsets[i] for i in removed}
-    return cut(elf.names, gone, {offset for i, offset in enumerate(offsets) if i not in removed})
+    return cut(elf.names, {offsets[i] for i in removed}, {offsets[i] for i in staying})
 
 
 def _check_references(elf: Elf, staying: list[int], removed: frozenset[int]) -> None:
     """Nothing that stays may point at what goes, or outside the table."""
     flags, links, infos, count = elf.columns.flags, elf.columns.link, elf.columns.info, elf.count
+    pick = picker(staying)
+    targets = set(pick(links))
+    targets.update(compress(pick(infos), map(and_, pick(flags), repeat(SHF_INFO_LINK))))
+    if max(targets) < count and removed.isdisjoint(targets):
+        return
     for index in staying:
         target = infos[index] if flags[index] & SHF_INFO_LINK else 0
         link = links[index]
@@ -344,24 +369,46 @@ def _check_references(elf: Elf, staying: list[int], removed: frozenset[int]) -> 
             raise ModuleError("bad-section", section=index, link=link, info=infos[index])
 
 
-def _offsets(elf: Elf, removed: frozenset[int], sizes: dict[int, int]) -> tuple[dict[int, int], int]:
-    """File offset of each section that stays, in the order in which they lie now; end of the last, aligned."""
+def _places(
+    elf: Elf, removed: frozenset[int], sizes: dict[int, int]
+) -> tuple[tuple[Stretch, ...], dict[int, int], int]:
+    """What stays in file order, the offset after of each section that stays, and the end of the last.
+
+    Sections whose size is in `sizes` make a stretch of their own, as do relocation sections with no gap between them.
+    """
     offsets = {0: 0}
+    found: list[list[int]] = []
     at = elf.header_end
-    kinds, before, aligns = elf.columns.type, elf.columns.size, elf.columns.align
+    kinds, before, ends, aligns = elf.columns.type, elf.columns.offset, elf.ends, _aligns(elf)
+    shift = end = relocates = 0
+    joined = False  # whether there is a stretch that may go on
     for index in elf.in_file:
         if index in removed:
+            joined = False
             continue
-        start, align = at, aligns[index]
-        if kinds[index] == SHT_SYMTAB:
-            align = max(align, elf.shape.word)  # the loader reads it as an array of structures
-        if align > 1:
-            align = min(align, MAX_FILE_ALIGN)
-            start = (at + align - 1) & -align
-        offsets[index] = start
-        if kinds[index] not in _NO_CONTENTS:
-            at = start + (sizes[index] if index in sizes else before[index])
-    return offsets, -(-at // elf.shape.word) * elf.shape.word
+        align, kind, start = aligns[index], kinds[index], before[index]
+        place = offsets[index] = (at + align - 1) & -align if align > 1 else at
+        if kind in _NO_CONTENTS:
+            continue
+        its = kind if kind in RELOCATIONS else 0
+        if index in sizes:
+            found.append([index, start, ends[index], place])
+            at, joined = place + sizes[index], False
+            continue
+        if not joined or place - start != shift or its != relocates or (its and start != end):
+            found.append([index, start, start, place])
+            shift, relocates, joined = place - start, its, True
+        end = found[-1][2] = ends[index]
+        at = end + shift
+    return tuple(map(Stretch._make, found)), offsets, at
+
+
+def _aligns(elf: Elf) -> list[int]:
+    """The alignment of each section in the file after."""
+    aligns = list(elf.columns.align)
+    symbols = elf.columns.type.index(SHT_SYMTAB)
+    aligns[symbols] = max(aligns[symbols], elf.shape.word)  # the loader reads it as an array of structures
+    return aligns if max(aligns) <= MAX_FILE_ALIGN else [min(align, MAX_FILE_ALIGN) for align in aligns]
 
 
 def saved_at_least(elf: Elf, found: Plan) -> int:

@@ -26,10 +26,11 @@ from pkghook.ko.elf import (
     SHT_GROUP,
     SHT_NOBITS,
     SHT_NULL,
+    picker,
 )
 from pkghook.ko.match import Fault, Pair, fault, partners, same_symbol, symbol_pairs, text
 from pkghook.ko.plan import DEBUG_ONLY, is_livepatch
-from pkghook.ko.reloc import check_relocations, reloc_runs
+from pkghook.ko.reloc import check_relocations, reloc_run
 from pkghook.ko.symtab import LOW, symbol_table
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from pkghook.ko.reloc import RelocRun
 
 COMPARE = 1 << 22  # bytes compared at a time
+PARTNERS = 1 << 16  # symbol numbers looked up at a time
 
 
 def prove(
@@ -133,8 +135,18 @@ def _tables(elf: Elf) -> tuple[Section, Section, Section]:
     return table.section, table.strtab, elf.section(elf.names_index)
 
 
+def _same_in_all(pair: Pair) -> bool:
+    """True if no section outside the debug set is lost, new, moved or different: V2 and V3 have nothing to name."""
+    if pair.same is None:
+        both = list(zip(pair.old, pair.new, strict=True))
+        pair.same = pair.alike and not any(_differing(pair, _filled(pair, both)))
+    return pair.same
+
+
 def loaded_sections(pair: Pair) -> Iterator[Fault]:
     """V2: the allocated sections are the same, in order, to the byte."""
+    if _same_in_all(pair):
+        return
     yield from _partners(pair, "alloc-changed", lambda s: bool(s.flags & SHF_ALLOC))
     loaded = _pairs(pair, SHF_ALLOC)
     last = 0
@@ -147,6 +159,8 @@ def loaded_sections(pair: Pair) -> Iterator[Fault]:
 
 def other_sections(pair: Pair) -> Iterator[Fault]:
     """V3: every other section outside the debug set is there, to the byte, and none is new."""
+    if _same_in_all(pair):
+        return
     yield from _partners(pair, "section-changed", lambda s: not s.flags & SHF_ALLOC and s.type not in RELOCATIONS)
     free = set(debugset.optional_sections(pair.before)), set(debugset.optional_sections(pair.after))
     others = [(old, new) for old, new in _pairs(pair, 0) if not (old in free[0] and new in free[1])]
@@ -189,9 +203,7 @@ def _same_sections(pair: Pair, id: str, pairs: list[tuple[int, int]]) -> Iterato
         if bad is not None:
             unlike.add(old)
             yield fault(id, section=text(one.name), field=bad, before=_field(one, bad), after=_field(other, bad))
-    kinds, sizes = pair.before.columns.type, pair.before.columns.size
-    filled = [p for p in pairs if sizes[p[0]] and kinds[p[0]] not in _COMPARED_ELSEWHERE and p[0] not in unlike]
-    for old, new in _differing(pair, filled):
+    for old, new in _differing(pair, _filled(pair, [both for both in pairs if both[0] not in unlike])):
         one, other = pair.before.section(old), pair.after.section(new)
         yield fault(id, section=text(one.name), first_difference=_first_byte(pair, one, other))
 
@@ -209,23 +221,24 @@ def _field(section: Section, field: str) -> int:
     return value
 
 
+def _filled(pair: Pair, pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The pairs that have contents to compare here."""
+    kinds, sizes = pair.before.columns.type, pair.before.columns.size
+    return [both for both in pairs if sizes[both[0]] and kinds[both[0]] not in _COMPARED_ELSEWHERE]
+
+
 def _differing(pair: Pair, pairs: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """The pairs whose bytes differ. Neighbours that lie alike in both files compare in one go."""
     offsets, new_offsets, sizes = pair.before.columns.offset, pair.after.columns.offset, pair.before.columns.size
-    group: list[tuple[int, int]] = []
-    shift = start = end = size = 0
-    for old, new in pairs:
+    shift = start = end = size = first = 0
+    for which, (old, new) in enumerate(pairs):
         at = offsets[old]
-        if group and (at - new_offsets[new] != shift or at < end):
-            yield from _differing_in(pair, group, start, start - shift, end - start, size)
-            group = []
-        if not group:
-            start, shift, size = at, at - new_offsets[new], 0
-        group.append((old, new))
+        if at - new_offsets[new] != shift or at < end or not which:
+            yield from _differing_in(pair, pairs[first:which], start, start - shift, end - start, size)
+            first, start, shift, size = which, at, at - new_offsets[new], 0
         size += sizes[old]
         end = at + sizes[old]
-    if group:
-        yield from _differing_in(pair, group, start, start - shift, end - start, size)
+    yield from _differing_in(pair, pairs[first:], start, start - shift, end - start, size)
 
 
 def _differing_in(
@@ -273,8 +286,8 @@ def relocations(pair: Pair) -> Iterator[Fault]:
         for a, b in zip(old, new, strict=True)
         if one.size[a] == other.size[b] and one.type[a] == other.type[b] and one.size[a]
     ]
-    for group in _runs(pair, alike):
-        yield from _same_relocations(pair, group)
+    for olds, news in _runs(pair, alike):
+        yield from _same_relocations(pair, olds, news)
 
 
 def _same_ends(pair: Pair, old: list[int], new: list[int]) -> bool:
@@ -323,25 +336,25 @@ def _same_relocation_header(pair: Pair, old: Section, new: Section) -> Iterator[
         yield fault("relocation-changed", section=text(old.name), field="link", after=new.link)
 
 
-def _runs(pair: Pair, pairs: list[tuple[int, int]]) -> Iterator[list[tuple[int, int]]]:
-    """Pairs of one type that follow each other without a gap in both files."""
-    offsets, new_offsets, sizes = pair.before.columns.offset, pair.after.columns.offset, pair.before.columns.size
-    kinds = pair.before.columns.type
-    group: list[tuple[int, int]] = []
+def _runs(pair: Pair, pairs: list[tuple[int, int]]) -> Iterator[tuple[list[int], list[int]]]:
+    """The sections before and after, in runs of one type that have no gap in either file."""
+    one, other, ends, new_ends = pair.before.columns, pair.after.columns, pair.before.ends, pair.after.ends
+    olds: list[int] = []
+    news: list[int] = []
     end = new_end = kind = 0
     for old, new in pairs:
-        if group and (offsets[old] != end or new_offsets[new] != new_end or kinds[old] != kind):
-            yield group
-            group = []
-        group.append((old, new))
-        end, new_end, kind = offsets[old] + sizes[old], new_offsets[new] + sizes[old], kinds[old]
-    if group:
-        yield group
+        if olds and (one.offset[old] != end or other.offset[new] != new_end or one.type[old] != kind):
+            yield olds, news
+            olds, news = [], []
+        olds.append(old)
+        news.append(new)
+        end, new_end, kind = ends[old], new_ends[new], one.type[old]
+    if olds:
+        yield olds, news
 
 
-def _same_relocations(pair: Pair, group: list[tuple[int, int]]) -> Iterator[Fault]:
-    (run,) = reloc_runs(pair.before, [old for old, _ in group])
-    (new_run,) = reloc_runs(pair.after, [new for _, new in group])
+def _same_relocations(pair: Pair, olds: list[int], news: list[int]) -> Iterator[Fault]:
+    run, new_run = reloc_run(pair.before, olds), reloc_run(pair.after, news)
     if max(run.symbols()) >= symbol_table(pair.before).count:
         raise ModuleError("bad-relocation", offset=run.offset, symbol=max(run.symbols()))
     if _as_expected(pair, run, new_run):
@@ -371,11 +384,11 @@ def _as_expected(pair: Pair, run: RelocRun, new_run: RelocRun) -> bool:
         expected = bytearray(run.data)
         expected[run.shape.low :: 4 * entry] = run.low.translate(table)
         return expected == new_run.data
-    if shift:
-        of_word = {w: numbers[w >> shift] << shift | w & 255 for w in set(run.column)}
-        column = array("I", [of_word[w] for w in run.column])
-    else:
-        column = array("I", [numbers[row] for row in run.column])
+    # With the symbol number in one word with the type, what becomes of each such word.
+    of_word = {w: numbers[w >> shift] << shift | w & 255 for w in set(run.column)} if shift else numbers
+    column = array("I")
+    for at in range(0, len(run.column), PARTNERS):
+        column.extend(array("I", picker(run.column[at : at + PARTNERS])(of_word)))
     if foreign:
         column.byteswap()
     expected = bytearray(run.data)

@@ -6,17 +6,24 @@ Layout: Elf32_Rel, Elf32_Rela, Elf64_Rel, Elf64_Rela of the ELF specification; M
 
 from __future__ import annotations
 
+import sys
 from array import array
+from itertools import repeat
+from operator import mod
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook.errors import ModuleError
-from pkghook.ko.elf import EM_MIPS, NATIVE, RELOCATIONS, SHT_RELA, SHT_SYMTAB
+from pkghook.ko.elf import EM_MIPS, NATIVE, RELOCATIONS, SHT_RELA, SHT_SYMTAB, picker
 from pkghook.ko.symtab import LOW
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from pkghook.ko.elf import Elf, Section
+
+
+_UTF32 = f"utf-32-{sys.byteorder[0]}e"
+_CHARACTERS = 0xD800  # the numbers below which every one is a character (ISO/IEC 10646: surrogates begin here)
 
 
 class RelocShape(NamedTuple):
@@ -115,23 +122,29 @@ _SHAPES = {
 
 def reloc_runs(elf: Elf, wanted: Iterable[int]) -> list[RelocRun]:
     """The relocation sections with the indices `wanted` in file order, neighbours joined; empty ones left out."""
-    kinds, offsets, sizes = elf.columns.type, elf.columns.offset, elf.columns.size
+    kinds, offsets, sizes, ends = elf.columns.type, elf.columns.offset, elf.columns.size, elf.ends
+    order = sorted([i for i in wanted if sizes[i]], key=offsets.__getitem__)
+    if not order:
+        return []
+    starts, stops = [offsets[i] for i in order], [ends[i] for i in order]
+    if starts[1:] == stops[:-1] and len({kinds[i] for i in order}) == 1:
+        return [reloc_run(elf, order)]  # as linkers write them
     runs: list[RelocRun] = []
     group: list[int] = []
     end = kind = -1
-    for index in sorted([i for i in wanted if sizes[i]], key=offsets.__getitem__):
+    for index in order:
         if group and (offsets[index] != end or kinds[index] != kind):
-            runs.append(_read(elf, group, end))
+            runs.append(reloc_run(elf, group))
             group = []
         group.append(index)
-        end, kind = offsets[index] + sizes[index], kinds[index]
-    if group:
-        runs.append(_read(elf, group, end))
-    return runs
+        end, kind = ends[index], kinds[index]
+    return [*runs, reloc_run(elf, group)]
 
 
-def check_relocations(elf: Elf, indices: Iterable[int]) -> None:
+def check_relocations(elf: Elf, indices: Sequence[int]) -> None:
     """Raises ModuleError bad-relocation unless each section has entries, a target and the symbol table."""
+    if not indices or _all_sound(elf, indices):
+        return
     kinds, count = elf.columns.type, elf.count
     sizes, links, infos, entsizes = elf.columns.size, elf.columns.link, elf.columns.info, elf.columns.entsize
     entries = {kind: reloc_shape(elf, kind).entry * 4 for kind in RELOCATIONS}
@@ -145,13 +158,32 @@ def check_relocations(elf: Elf, indices: Iterable[int]) -> None:
             raise ModuleError("bad-relocation", section=index, link=link)
 
 
-def _read(elf: Elf, group: list[int], end: int) -> RelocRun:
-    start = elf.columns.offset[group[0]]
-    kind = elf.columns.type[group[0]]
+def _all_sound(elf: Elf, indices: Sequence[int]) -> bool:
+    """The rules of `check_relocations` for all at once; False also where only one by one can tell."""
+    columns, pick = elf.columns, picker(indices)
+    kinds, links, infos = set(pick(columns.type)), set(pick(columns.link)), set(pick(columns.info))
+    if len(kinds) > 1 or len(links) > 1:
+        return False
+    entry, link = reloc_shape(elf, kinds.pop()).entry * 4, links.pop()
+    return (
+        set(pick(columns.entsize)) == {entry}
+        and not any(map(mod, pick(columns.size), repeat(entry)))
+        and min(infos) > 0
+        and max(infos) < elf.count
+        and infos.isdisjoint(elf.relocating)
+        and 0 < link < elf.count
+        and columns.type[link] == SHT_SYMTAB
+    )
+
+
+def reloc_run(elf: Elf, indices: Sequence[int]) -> RelocRun:
+    """Sections of one type that follow each other without a gap, as one run."""
+    start, end = elf.columns.offset[indices[0]], elf.ends[indices[-1]]
+    kind = elf.columns.type[indices[0]]
     found = elf.cache.get((start, end, kind))
     if found is None:
         data = elf.image.read(start, end - start)
-        found = elf.cache[start, end, kind] = RelocRun(elf, tuple(group), reloc_shape(elf, kind), data)
+        found = elf.cache[start, end, kind] = RelocRun(elf, tuple(indices), reloc_shape(elf, kind), data)
     return found  # type: ignore[return-value]
 
 
@@ -167,6 +199,9 @@ def renumbered(run: RelocRun, numbers: Sequence[int]) -> bytearray | array[int]:
         low = (1 << shape.shift) - 1
         words = {w: numbers[w >> shape.shift] << shape.shift | w & low for w in set(run.column)}
         column = array("I", [words[w] for w in run.column])
+    elif len(numbers) <= _CHARACTERS:
+        # As text, whose characters are the numbers: str.translate looks them up twice as fast as a loop does.
+        column = array("I", str(run.column, _UTF32).translate(numbers).encode(_UTF32))
     else:
         column = array("I", [numbers[w] for w in run.column])
     if shape.foreign:

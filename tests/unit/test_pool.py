@@ -148,6 +148,31 @@ def test_killed_once_is_retried_alone_and_others_are_unharmed(tmp_path: Path) ->
         assert beside == []
 
 
+def test_a_worker_killed_among_many_quick_tasks_loses_only_the_one_it_was_at() -> None:
+    """Quick workers hold many tasks, and their answers lie in the pipe for a while: none of both is taken for lost."""
+
+    def work(number: int) -> int:
+        if number in (700, 701, 1500):
+            die()
+        return number
+
+    results = ran(2000, work)
+    assert {n: result for n, result in enumerate(results) if result != n} == {
+        n: Lost("killed twice") for n in (700, 701, 1500)
+    }
+
+
+@pytest.mark.parametrize(
+    ("waiting", "pace", "ahead"),
+    [(1000, 0, 3), (1000, 1, 3), (1000, 10, 20), (1000, 400, 250), (20, 10, 5), (4, 10, 3), (10_000, 9999, 256)],
+)
+def test_a_quick_worker_holds_more_but_not_what_the_others_could_do(waiting: int, pace: int, ahead: int) -> None:
+    crowd: pool.Pool[int, None] = pool.Pool(range(waiting), *[lambda *_: None] * 5)
+    crowd.workers = {fd: pool.Worker(0, -1, fd, -1) for fd in (1, 2)}
+    crowd.workers[1].pace = pace
+    assert crowd.ahead(crowd.workers[1]) == ahead
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGALRM])
 def test_killed_twice_is_lost(number: signal.Signals) -> None:
     def work(task: int) -> int:
