@@ -45,6 +45,9 @@ class Settings(NamedTuple):
     before: str = ""
     out: str = ""
     receipt: str = ""
+    debug_dir: str = ""
+    debug_layout: str = "build-id"
+    debuglink: bool = False
     digest_before: bool = False
     dry_run: bool = False
     fsync: str = "auto"
@@ -229,6 +232,16 @@ ROWS: tuple[Row, ...] = (
     Row("before", ("--before",), path, "record made by `pkghook record` before other tools ran", _STRIP, "FILE"),
     Row("out", ("-o", "--out"), path, "where the record goes", ("record",), "FILE"),
     Row("receipt", ("--receipt",), path, "write the receipt (JSON) to FILE", _STRIP, "FILE"),
+    Row("debug_dir", ("--debug-dir",), path, "split the debug information off into files below DIR", _STRIP, "DIR"),
+    Row(
+        "debug_layout",
+        ("--debug-layout",),
+        one_of("build-id", "mirror"),
+        "where below DIR: .build-id/xx/yyyy.debug, or the module's own path with .debug behind",
+        _STRIP,
+        "build-id|mirror",
+    ),
+    Row("debuglink", ("--debuglink",), boolean, "add a .gnu_debuglink to each module with a debug file", _STRIP),
     Row("digest_before", ("--digest-before",), boolean, "put the SHA-256 of the bytes before into the receipt", _STRIP),
     Row("dry_run", ("-n", "--dry-run"), boolean, "say what would happen and change nothing", _STRIP),
     Row(

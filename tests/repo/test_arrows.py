@@ -20,6 +20,7 @@ LEVELS = (
     ("atomic", "fields", "proc", "settings", "stopping"),
     WINGS,
     ("attempt", "pool"),
+    ("split",),
     ("work",),
     ("stories",),
     ("cli",),
