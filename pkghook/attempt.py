@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from pkghook.ko.plan import Plan
     from pkghook.ko.record import Record
     from pkghook.sources import Found, Scratch, Source
-    from pkghook.split import Split, Splitting
     from pkghook.sources.tree import Tree
+    from pkghook.split import Split, Splitting
 
 IN_MEMORY = 1 << 26  # bytes up to which a candidate is read back in one piece
 STREAM = 1 << 22  # bytes hashed at a time

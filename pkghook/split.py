@@ -14,17 +14,17 @@ from pkghook.errors import ModuleError
 from pkghook.findings import make
 from pkghook.ko import debugfile, debuglink
 from pkghook.ko.file import FdImage
+from pkghook.ko.measure import build_id
 from pkghook.model import SUFFIXES, DebugFile
 from pkghook.sources.debugdir import other_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pkghook.attempt import Seen
     from pkghook.ko.elf import Elf
     from pkghook.ko.file import Image
     from pkghook.model import Entry
-    from pkghook.sources import Scratch
+    from pkghook.sources import Found, Scratch, Source
     from pkghook.sources.debugdir import DebugDir
 
 STREAM = 1 << 20
@@ -53,35 +53,37 @@ class Split(NamedTuple):
     link: bytes  # contents of .gnu_debuglink, b"" where none is wanted
 
 
-def write(splitting: Splitting, seen: Seen) -> Split:
-    """Write and prove the debug file of a module; it is the caller's to `publish` and `discard`.
+def write(splitting: Splitting, found: Found, source: Source, elf: Elf, removed: frozenset[int]) -> Split:
+    """Write and prove the debug file of the module `elf`, from which the sections `removed` go.
+
+    It is the caller's to `publish` and `discard`.
 
     Raises ModuleError debug-file-failed, debug-file-broken, too-many-sections, unreadable, truncated.
     """
     if splitting.link:
-        debuglink.check_room(seen.elf)
-    plan = debugfile.outline(seen.elf, seen.plan.removed)
-    paths, shared = _paths(splitting, seen)
-    pieces = debugfile.render(seen.elf, plan)
+        debuglink.check_room(elf)
+    plan = debugfile.outline(elf, removed)
+    paths, shared = _paths(splitting, found, build_id(elf))
+    pieces = debugfile.render(elf, plan)
     scratch = None
     if splitting.directory is None:
-        sha256, crc = _sums(_bytes(seen.elf.image, pieces), crc=splitting.link)
+        sha256, crc = _sums(_bytes(elf.image, pieces), crc=splitting.link)
     else:
         scratch = splitting.directory.scratch()
         try:
-            sha256, crc = _written(scratch, seen.elf, pieces, crc=splitting.link)
-            splitting.directory.finish(scratch, seen.source.stat.st_mtime_ns, fsync=splitting.fsync)
+            sha256, crc = _written(scratch, elf, pieces, crc=splitting.link)
+            splitting.directory.finish(scratch, source.stat.st_mtime_ns, fsync=splitting.fsync)
         except BaseException:
             splitting.directory.discard(scratch)
             raise
     name = paths[0].rpartition("/")[2]
-    link = debuglink.contents(name, crc, seen.elf.shape.order) if splitting.link else b""
+    link = debuglink.contents(name, crc, elf.shape.order) if splitting.link else b""
     return Split(scratch, paths, shared, DebugFile(paths[0], plan.size, sha256), link)
 
 
 def _written(scratch: Scratch, elf: Elf, pieces: Iterator[bytes | debugfile.Span], *, crc: bool) -> tuple[str, int]:
     """Write the file, read it back afresh and prove it; SHA-256 and CRC-32 of what was read."""
-    _write(scratch.fd, elf.image, pieces)
+    fill(scratch.fd, elf.image, pieces)
     written = FdImage(scratch.fd, os.fstat(scratch.fd).st_size)
     debugfile.check(elf, written)
     return _sums(_whole(written), crc=crc)
@@ -109,10 +111,8 @@ def discard(splitting: Splitting, split: Split) -> None:
 # --- where -----------------------------------------------------------------------------------------------------------
 
 
-def _paths(splitting: Splitting, seen: Seen) -> tuple[tuple[str, ...], bool]:
+def _paths(splitting: Splitting, found: Found, id: str) -> tuple[tuple[str, ...], bool]:
     """Where the debug file goes, and whether others may lead there."""
-    found = seen.found
-    id = seen.entry.build_id
     if splitting.by_build_id and len(id) > 2:
         return (f".build-id/{id[:2]}/{id[2:]}{SUFFIX}",), True
     names = (mirrored(path) for path in (found.path, *found.names))
@@ -168,7 +168,8 @@ def _settled(entry: Entry, first: dict[str, str]) -> Entry:
 # --- bytes -----------------------------------------------------------------------------------------------------------
 
 
-def _write(fd: int, image: Image, pieces: Iterator[bytes | debugfile.Span]) -> None:
+def fill(fd: int, image: Image, pieces: Iterator[bytes | debugfile.Span]) -> None:
+    """Write the pieces, spans of the image among them, to an open file.  Raises ModuleError debug-file-failed."""
     try:
         for piece in pieces:
             if isinstance(piece, debugfile.Span):

@@ -176,7 +176,7 @@ def _split(order: Order, splitting: Splitting, seen: Seen, attempts: list[Attemp
     """The same with a debug file, made before the chain and put in its place before the module is replaced."""
     from pkghook import split
 
-    made = split.write(splitting, seen)
+    made = split.write(splitting, seen.found, seen.source, seen.elf, seen.plan.removed)
     seen = seen._replace(split=made)
     try:
         return _would(order, seen) if order.dry_run else _chain(order, seen, attempts)

@@ -31,7 +31,7 @@ _NO_CONTENTS = (SHT_NOBITS, SHT_NULL)
 class _Row(NamedTuple):
     """A section as it has to be laid out."""
 
-    index: int
+    number: int
     kind: int
     size: int
     align: int
@@ -59,7 +59,7 @@ def linked(elf: Elf, link: bytes) -> Iterator[bytes]:
     check_room(elf)
     sizes = elf.columns.size
     rows = [_Row(i, elf.columns.type[i], sizes[i], elf.columns.align[i]) for i in elf.in_file]
-    rows = [row._replace(size=row.size + len(NAME) + 1) if row.index == elf.names_index else row for row in rows]
+    rows = [row._replace(size=row.size + len(NAME) + 1) if row.number == elf.names_index else row for row in rows]
     return _render(elf, rows, _lay_out(rows, elf.header_end, elf.shape.word, len(link)), link)
 
 
@@ -89,7 +89,7 @@ def _lay_out(rows: Iterable[_Row], at: int, word: int, link: int) -> _Laid:
     offsets: dict[int, int] = {}
     for row in rows:
         align = max(1, min(max(row.align, word if row.kind == SHT_SYMTAB else 1), MAX_FILE_ALIGN))
-        start = offsets[row.index] = -(-at // align) * align
+        start = offsets[row.number] = -(-at // align) * align
         if row.kind not in _NO_CONTENTS:
             at = start + row.size
     at = -(-at // ALIGN) * ALIGN
@@ -104,10 +104,10 @@ def _render(elf: Elf, rows: list[_Row], laid: _Laid, link: bytes) -> Iterator[by
     for row in rows:
         if row.kind in _NO_CONTENTS or not row.size:
             continue
-        if laid.offsets[row.index] > at:
-            yield bytes(laid.offsets[row.index] - at)
-        yield from _contents(elf, row.index)
-        at = laid.offsets[row.index] + row.size
+        if laid.offsets[row.number] > at:
+            yield bytes(laid.offsets[row.number] - at)
+        yield from _contents(elf, row.number)
+        at = laid.offsets[row.number] + row.size
     yield bytes(laid.link - at) + link
     yield bytes(laid.shoff - laid.link - len(link)) + _section_headers(elf, laid, len(link))
     if elf.image.size > elf.end:
