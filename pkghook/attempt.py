@@ -137,7 +137,7 @@ def hindrance(order: Order, seen: Seen, trial: Trial) -> Attempt | None:
     step = trial.step
     if not (trial.plan.unstripped or trial.plan.dropped):
         return Attempt(step.name, "", Outcome.NO_GAIN, "nothing that this step may remove")
-    if not step.tool and trial.plan.expected > seen.file.image.size:
+    if not step.tool and trial.plan.expected - trial.added > seen.file.image.size:
         # Alignments far beyond what the file has: a crafted module could ask for gigabytes of padding.
         return Attempt(step.name, "", Outcome.NO_GAIN, f"would grow to {trial.plan.expected} bytes")
     if step.tool and order.tools.find(step, seen.elf.machine) is None:
