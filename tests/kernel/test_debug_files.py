@@ -25,7 +25,9 @@ from pkghook.model import Compression, Entry, State
 from tests import inprocess, jobs, modules, shapes
 from tests.inprocess import HOME, digests, packed, planted, put, strip, trailer
 from tests.jobs import Job
-from tests.support import need_tool
+from tests.setup import dkms
+from tests.setup.apt import SetupError
+from tests.support import lacking, need_tool
 from tests.surgery import Patient
 from tests.trees import mounted, need_root
 
@@ -553,3 +555,24 @@ def test_a_directory_that_cannot_be_made(small: list[Path], tmp_path: Path) -> N
     assert told.status == 2
     assert "Not a directory" in told.err
     assert all((root / HOME / path.name).read_bytes() == path.read_bytes() for path in small)
+
+
+# --- modules built here, with macros, groups and compressed sections -------------------------------------------------
+
+
+@pytest.mark.parametrize("way", ["-g3", "-gz"])
+def test_modules_with_groups_and_compressed_sections(tmp_path: Path, way: str) -> None:
+    need_tool("make")
+    try:
+        built = dkms.modules("dm-writeboost-dkms", way)
+    except SetupError as error:
+        lacking(str(error))
+    some = halved(tmp_path, built)
+    for entry in some.job.receipt.entries:
+        before, module = some.original(entry), some.job.root / entry.path
+        assert readable(before, relocations=False) == readable(some.debug(entry), relocations=False)
+        assert said("readelf", "-gW", before) == said("readelf", "-gW", some.debug(entry))
+        assert b"COMDAT" in said("readelf", "-gW", before)
+        assert reunited(module, some.debug(entry), tmp_path)[0] == readable(before, relocations=True)[0]
+        function = functions(module)[0]
+        assert line(module, function, some.directory) == line(before, function, Path("/nowhere"))
