@@ -50,6 +50,12 @@ class Settings(NamedTuple):
     debuglink: bool = False
     digest_before: bool = False
     dry_run: bool = False
+    root: str = "/"
+    dkms_enable: bool = False
+    dkms_disable: bool = False
+    dkms_status: bool = False
+    dkms_strip: bool = False
+    dkms_sign: bool = False
     fsync: str = "auto"
     jobs: int = 1  # `gather` puts the CPUs allowed to this process here where nothing else is said
     max_module_size: int = 4 << 30  # bytes, decompressed
@@ -179,12 +185,14 @@ class Row(NamedTuple):
 
 
 _STRIP = ("strip",)
+_DKMS = ("dkms",)
+_CHANGE = ("strip", "dkms")
 _PROVE = ("strip", "verify")
 _READ = ("strip", "record", "verify")
-_TELL = ("strip", "verify", "explain", "tools")
+_TELL = ("strip", "verify", "dkms", "explain", "tools")
 
 ROWS: tuple[Row, ...] = (
-    Row("chain", ("--chain",), chain, "steps to try, in order, or a named chain (thread)", _STRIP, "A,B,C"),
+    Row("chain", ("--chain",), chain, "steps to try, in order, or a named chain (thread)", _CHANGE, "A,B,C"),
     Row(
         "strip_symbols",
         ("--strip-symbols",),
@@ -214,7 +222,7 @@ ROWS: tuple[Row, ...] = (
         ("--livepatch",),
         one_of("strip", "keep", "fail"),
         "livepatch modules: strip debug information only, keep them, or fail",
-        _STRIP,
+        _CHANGE,
         "strip|keep|fail",
     ),
     Row(
@@ -222,16 +230,16 @@ ROWS: tuple[Row, ...] = (
         ("--keep",),
         keep_entry,
         "leave the modules that match GLOB as they are; may be given several times",
-        _STRIP,
+        _CHANGE,
         "GLOB=REASON",
         many=True,
     ),
-    Row("keep_dir", ("--keep-dir",), path, "directory of *.toml files with further keep entries", _STRIP, "DIR"),
+    Row("keep_dir", ("--keep-dir",), path, "directory of *.toml files with further keep entries", _CHANGE, "DIR"),
     Row("include_debug", ("--include-debug",), boolean, "take in the modules of debug trees", ("strip", "record")),
     Row("require_proof", ("--require-proof",), boolean, "fail when a module has no proof", _STRIP),
     Row("before", ("--before",), path, "record made by `pkghook record` before other tools ran", _STRIP, "FILE"),
     Row("out", ("-o", "--out"), path, "where the record goes", ("record",), "FILE"),
-    Row("receipt", ("--receipt",), path, "write the receipt (JSON) to FILE", _STRIP, "FILE"),
+    Row("receipt", ("--receipt",), path, "write the receipt (JSON) to FILE", _CHANGE, "FILE"),
     Row("debug_dir", ("--debug-dir",), path, "split the debug information off into files below DIR", _STRIP, "DIR"),
     Row(
         "debug_layout",
@@ -243,7 +251,13 @@ ROWS: tuple[Row, ...] = (
     ),
     Row("debuglink", ("--debuglink",), boolean, "add a .gnu_debuglink to each module with a debug file", _STRIP),
     Row("digest_before", ("--digest-before",), boolean, "put the SHA-256 of the bytes before into the receipt", _STRIP),
-    Row("dry_run", ("-n", "--dry-run"), boolean, "say what would happen and change nothing", _STRIP),
+    Row("dry_run", ("-n", "--dry-run"), boolean, "say what would happen and change nothing", _CHANGE),
+    Row("root", ("--root",), path, "the installed system to work on", _DKMS, "DIR"),
+    Row("dkms_enable", ("--enable",), boolean, "take DKMS's sign_file slot, and the stripping of its modules", _DKMS),
+    Row("dkms_disable", ("--disable",), boolean, "give both back", _DKMS),
+    Row("dkms_status", ("--status",), boolean, "tell how slot, keys and installed modules are", _DKMS),
+    Row("dkms_strip", ("--strip",), boolean, "strip what DKMS has installed, and sign it again", _DKMS),
+    Row("dkms_sign", ("--sign",), boolean, "what the slot runs: HASH KEY CERTIFICATE MODULE", _DKMS),
     Row(
         "fsync",
         ("--fsync",),
@@ -252,10 +266,24 @@ ROWS: tuple[Row, ...] = (
         _STRIP,
         "auto|yes|no",
     ),
-    Row("fail_on", ("--fail-on",), severity, "lowest severity that fails the run", _PROVE, "info|warning|error"),
+    Row(
+        "fail_on",
+        ("--fail-on",),
+        severity,
+        "lowest severity that fails the run",
+        (*_PROVE, "dkms"),
+        "info|warning|error",
+    ),
     Row("jobs", ("-j", "--jobs"), count, "modules at a time [default: the CPUs allowed]", _READ, "N"),
-    Row("max_module_size", ("--max-module-size",), size, "refuse larger modules, decompressed", _READ, "BYTES[K|M|G]"),
-    Row("tool_timeout", ("--tool-timeout",), seconds, "time limit of one call of a tool", _STRIP, "SECONDS"),
+    Row(
+        "max_module_size",
+        ("--max-module-size",),
+        size,
+        "refuse larger modules, decompressed",
+        (*_READ, "dkms"),
+        "BYTES[K|M|G]",
+    ),
+    Row("tool_timeout", ("--tool-timeout",), seconds, "time limit of one call of a tool", _CHANGE, "SECONDS"),
     Row("format", ("--format",), path, "form of the output", _TELL, "FORMAT"),
     Row("quiet", ("-q", "--quiet"), boolean, "only what fails the run"),
     Row("verbose", ("-v", "--verbose"), boolean, "also what is normal"),
