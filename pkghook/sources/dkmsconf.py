@@ -214,7 +214,10 @@ _WRAPPER = """\
 # Written by `pkghook dkms --enable`, removed by `pkghook dkms --disable`.
 # DKMS calls it with HASH KEY CERTIFICATE MODULE.
 if {command} --version >/dev/null 2>&1; then
-    exec {command} dkms --sign -- "$@"
+    cd / # there may be a pkghook.toml where DKMS builds, of whoever wrote the module
+    set -- -- "$@"
+    [ ! -e /etc/pkghook.toml ] || set -- --config /etc/pkghook.toml "$@"
+    exec {command} dkms --sign "$@"
 fi
 echo "pkghook is gone: $4 is signed, but not stripped" >&2
 version=$(modinfo -F vermagic "$4") && version=${{version%% *}}

@@ -152,9 +152,8 @@ def _through(order: Order, job: Job, settings: Settings) -> Entry:
 
 
 def _resigned(order: Order, job: Job, source: Source, file: ModuleFile, settings: Settings) -> Entry:
-    import tempfile
-
-    path, kernel = job.found.path, job.built.kernel
+    """A signed module: left as it is where it cannot be signed again."""
+    path = job.found.path
     size = file.image.size
     kept = Entry(
         path,
@@ -166,18 +165,33 @@ def _resigned(order: Order, job: Job, source: Source, file: ModuleFile, settings
         sizes=Sizes(file.file_size, file.file_size, size, size, size),
     )
     try:
-        signing = dkmsconf.signing(settings.root, kernel)
+        signing = dkmsconf.signing(settings.root, job.built.kernel)
     except InputError as error:
         return kept._replace(findings=(make("dkms-no-key", path, why=error.message),))
     why = _hindrance(signing, settings)
     if why:
         return kept._replace(findings=(make("dkms-no-key", path, key=signing.key, why=why),))
-    if order.dry_run:
-        return _foretold(order, job)
+    return (
+        _foretold(order, job) if order.dry_run else _by_a_copy(order.tree, job, source, file, kept, settings, signing)
+    )
+
+
+def _by_a_copy(
+    tree: Tree,
+    job: Job,
+    source: Source,
+    file: ModuleFile,
+    kept: Entry,
+    settings: Settings,
+    signing: dkmsconf.Signing,
+) -> Entry:
+    import tempfile
+
+    path, kernel = job.found.path, job.built.kernel
     with tempfile.TemporaryDirectory(prefix="pkghook-") as place:
         plain = f"{place}/{os.path.basename(path).partition('.ko')[0]}.ko"
         with open(plain, "wb") as copy:
-            copy.write(file.image.read(0, size))
+            copy.write(file.image.read(0, file.image.size))
         entry = _about(dkmssign.strip_one(plain, settings), kept)
         if entry.state is not State.STRIPPED:
             return entry._replace(sizes=kept.sizes)
@@ -187,7 +201,7 @@ def _resigned(order: Order, job: Job, source: Source, file: ModuleFile, settings
             return _about(entry._replace(state=State.FAILED, findings=tuple(findings), sizes=kept.sizes), kept)
         if not same_signer(file.trailer, dkmssign.look(plain, settings).trailer):
             return kept._replace(findings=(make("dkms-other-key", path, key=signing.key),))
-        return _put(order, job, source, file, entry, plain)
+        return _put(tree, job, source, file, entry, plain)
 
 
 def _about(entry: Entry, kept: Entry) -> Entry:
@@ -250,7 +264,7 @@ def same_signer(old: bytes, new: bytes) -> bool:
 _TAIL = 12 + len(b"~Module signature appended~\n")  # the descriptor and the marker
 
 
-def _put(order: Order, job: Job, source: Source, file: ModuleFile, entry: Entry, plain: str) -> Entry:
+def _put(tree: Tree, job: Job, source: Source, file: ModuleFile, entry: Entry, plain: str) -> Entry:
     """Compress as the module was, prove that, and put it in the module's place."""
     with open(plain, "rb") as signed:
         data = signed.read()
@@ -258,7 +272,7 @@ def _put(order: Order, job: Job, source: Source, file: ModuleFile, entry: Entry,
     if file.compression is not Compression.NONE:
         packed = codec.compress(data, file.compression)
         codec.check(packed, data, file.compression)
-    findings = _replace(order.tree, job.found, source, packed)
+    findings = _replace(tree, job.found, source, packed)
     before = entry.sizes
     return entry._replace(
         proof=Proof.VERIFIED,
