@@ -5,13 +5,14 @@ Readers that share no code with pkghook: pyelftools, readelf, eu-unstrip, eu-add
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
 import shutil
 import subprocess
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -576,3 +577,20 @@ def test_modules_with_groups_and_compressed_sections(tmp_path: Path, way: str) -
         assert reunited(module, some.debug(entry), tmp_path)[0] == readable(before, relocations=True)[0]
         function = functions(module)[0]
         assert line(module, function, some.directory) == line(before, function, Path("/nowhere"))
+
+
+def test_where_the_kernel_cannot_copy(small: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between file systems, or half way: the rest is read and written."""
+    split(planted(tmp_path / "first" / "root", small))
+    real = os.copy_file_range
+    for most in (0, 1000):
+        monkeypatch.setattr(os, "copy_file_range", partial(_short, real, most, [0]))
+        split(planted(tmp_path / str(most) / "root", small))
+        assert digests(tmp_path / str(most) / "debug") == digests(tmp_path / "first" / "debug")
+
+
+def _short(real: Callable[..., int], most: int, calls: list[int], source: int, target: int, size: int, at: int) -> int:
+    calls[0] += 1
+    if not most or calls[0] % 2 == 0:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+    return real(source, target, min(size, most), at)
