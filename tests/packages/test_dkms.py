@@ -215,8 +215,8 @@ def test_a_failure_is_seen(machine: Machine) -> None:
 
 def slot(machine: Machine) -> chroots.Done:
     """Call what DKMS calls, on a copy of a module."""
-    (machine.chroot.path / "tmp/broken.ko").write_bytes(machine.module("broken").read_bytes())
-    words = ("sha512", "/var/lib/dkms/mok.key", "/var/lib/dkms/mok.pub", "/tmp/broken.ko")
+    (machine.chroot.path / "srv/broken.ko").write_bytes(machine.module("broken").read_bytes())
+    words = ("sha512", "/var/lib/dkms/mok.key", "/var/lib/dkms/mok.pub", "/srv/broken.ko")
     return machine.chroot.run("/etc/dkms/pkghook-sign-file", *words)
 
 
