@@ -24,6 +24,7 @@ from tests.setup.chroots import Chroot
 from tests.support import lacking, need_tool
 from tests.surgery import Patient
 
+pytestmark = pytest.mark.full  # minutes for each system
 PACKAGES = ("dkms", "openssl", "python3", "xz-utils", "zstd")
 LIAR = "#!/bin/sh\nexit 0\n"
 MODULES = ("unasked", "broken")  # STRIP[0]=no; a strip that does nothing
@@ -77,7 +78,7 @@ class Machine(NamedTuple):
         return self.chroot.run("pkghook", *args)
 
 
-@pytest.fixture(scope="module", params=["bookworm", pytest.param("trixie", marks=pytest.mark.full)])
+@pytest.fixture(scope="module", params=["bookworm", "trixie"])
 def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """One with the sources of two modules, and pkghook as a package would install it; nobody writes to it."""
     for tool in ("mmdebstrap", "unshare", "mount"):

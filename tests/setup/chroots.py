@@ -91,9 +91,9 @@ def _make(suite: str, packages: Sequence[str], done: Path) -> None:
     partial.unlink(missing_ok=True)
     sources = done.with_suffix(".sources")
     sources.write_text("\n".join(_stanzas(suite)), "utf-8")
-    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}", suite, str(partial)]
+    options = ("--mode=root", "--variant=minbase", "--dpkgopt=force-unsafe-io", f"--include={','.join(packages)}")
     made = subprocess.run(
-        [*argv, str(sources)],
+        ["mmdebstrap", *options, suite, str(partial), str(sources)],
         env={"PATH": PATH, "LC_ALL": "C.UTF-8", **{key: os.environ[key] for key in KEPT if key in os.environ}},
         stdin=subprocess.DEVNULL,
         capture_output=True,
