@@ -51,6 +51,7 @@ class Settings(NamedTuple):
     digest_before: bool = False
     dry_run: bool = False
     root: str = "/"
+    kernel: str = ""
     dkms_enable: bool = False
     dkms_disable: bool = False
     dkms_status: bool = False
@@ -253,6 +254,7 @@ ROWS: tuple[Row, ...] = (
     Row("digest_before", ("--digest-before",), boolean, "put the SHA-256 of the bytes before into the receipt", _STRIP),
     Row("dry_run", ("-n", "--dry-run"), boolean, "say what would happen and change nothing", _CHANGE),
     Row("root", ("--root",), path, "the installed system to work on", _DKMS, "DIR"),
+    Row("kernel", ("--kernel",), path, "only this directory of lib/modules", _DKMS, "VERSION"),
     Row("dkms_enable", ("--enable",), boolean, "take DKMS's sign_file slot, and the stripping of its modules", _DKMS),
     Row("dkms_disable", ("--disable",), boolean, "give both back", _DKMS),
     Row("dkms_status", ("--status",), boolean, "tell how slot, keys and installed modules are", _DKMS),

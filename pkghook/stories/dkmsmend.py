@@ -76,7 +76,8 @@ def _jobs(tree: Tree, settings: Settings) -> Iterator[Job]:
     for found in tree.walk().modules:
         there.setdefault((found.kernel, _stem(found.path)), []).append(found)
     owned = _packaged(settings.root)
-    for built in dkmsconf.installed(settings.root):
+    wanted = [built for built in dkmsconf.installed(settings.root) if settings.kernel in ("", built.kernel)]
+    for built in wanted:
         digest, size = _digest(settings.root, built.path)
         places = there.get((built.kernel, _stem(built.path)), [])
         same = [found for found in places if found.size == size and _digest(settings.root, found.path)[0] == digest]

@@ -36,6 +36,7 @@ EXAMPLES = {
     "digest_before": ("true", "t", True),
     "dry_run": (" yes ", "ye", True),
     "root": ("/mnt", "\0", "/mnt"),
+    "kernel": ("6.1.0", "\0", "6.1.0"),
     "dkms_enable": ("yes", "enable", True),
     "dkms_disable": ("1", "disable", True),
     "dkms_status": ("on", "status", True),
