@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pkghook.ko.record import Record
     from pkghook.sources import Found, Scratch, Source
     from pkghook.sources.tree import Tree
+    from pkghook.split import Split, Splitting
 
 IN_MEMORY = 1 << 26  # bytes up to which a candidate is read back in one piece
 STREAM = 1 << 22  # bytes hashed at a time
@@ -59,6 +60,7 @@ class Order(NamedTuple):
     dry_run: bool = False
     digest_before: bool = False
     record: Record | None = None  # made before other tools touched the tree
+    splitting: Splitting | None = None  # where debug files go, if they are wanted
 
 
 class Seen(NamedTuple):
@@ -70,6 +72,12 @@ class Seen(NamedTuple):
     elf: Elf
     plan: Plan
     entry: Entry  # the facts so far
+    split: Split | None = None  # its debug file, where one was asked for
+
+    @property
+    def link(self) -> bytes:
+        """Contents of the .gnu_debuglink that the module gets; b"" for none."""
+        return self.split.link if self.split else b""
 
 
 class Candidate(NamedTuple):
@@ -88,6 +96,7 @@ class Trial(NamedTuple):
     step: Step
     drop: Drop
     plan: Plan
+    added: int = 0  # bytes of the debuglink in `plan.expected`
 
 
 def try_step(order: Order, seen: Seen, step: Step) -> tuple[Attempt, Candidate | None]:
@@ -97,6 +106,8 @@ def try_step(order: Order, seen: Seen, step: Step) -> tuple[Attempt, Candidate |
     if hindered is not None:
         return hindered, None
     scratch, attempt = _strip(order, seen, trial)
+    if scratch is not None and seen.link:
+        scratch, attempt = _linked(order, seen, attempt, scratch)
     if scratch is None:
         return attempt, None
     try:
@@ -112,7 +123,13 @@ def try_step(order: Order, seen: Seen, step: Step) -> tuple[Attempt, Candidate |
 def plan_trial(order: Order, seen: Seen, step: Step) -> Trial:
     """What the step may do to the module, and what must come of it."""
     drop = _allowed(order.drop, step)
-    return Trial(step, drop, seen.plan if drop == order.drop else plan(seen.elf, drop))
+    planned = seen.plan if drop == order.drop else plan(seen.elf, drop)
+    if not seen.link:
+        return Trial(step, drop, planned)
+    from pkghook.ko import debuglink
+
+    expected = debuglink.expected(seen.elf, planned, seen.link)
+    return Trial(step, drop, planned._replace(expected=expected), expected - planned.expected)
 
 
 def hindrance(order: Order, seen: Seen, trial: Trial) -> Attempt | None:
@@ -120,7 +137,7 @@ def hindrance(order: Order, seen: Seen, trial: Trial) -> Attempt | None:
     step = trial.step
     if not (trial.plan.unstripped or trial.plan.dropped):
         return Attempt(step.name, "", Outcome.NO_GAIN, "nothing that this step may remove")
-    if not step.tool and trial.plan.expected > seen.file.image.size:
+    if not step.tool and trial.plan.expected - trial.added > seen.file.image.size:
         # Alignments far beyond what the file has: a crafted module could ask for gigabytes of padding.
         return Attempt(step.name, "", Outcome.NO_GAIN, f"would grow to {trial.plan.expected} bytes")
     if step.tool and order.tools.find(step, seen.elf.machine) is None:
@@ -178,6 +195,22 @@ def _image_file(order: Order, seen: Seen) -> Scratch:
     return scratch
 
 
+def _linked(order: Order, seen: Seen, attempt: Attempt, scratch: Scratch) -> tuple[Scratch | None, Attempt]:
+    """What the step wrote, with the debuglink added; a new scratch file in the place of the old one."""
+    from pkghook.ko import debuglink
+
+    try:
+        try:
+            pieces = debuglink.linked(parse(FdImage(scratch.fd, size_of(scratch.fd))), seen.link)
+        except ModuleError as error:
+            return None, _rejected(attempt, seen.found.path, (broken_table(error),))
+        new = order.tree.scratch(seen.source)
+        _write(order, new, pieces)
+    finally:
+        order.tree.discard(scratch)
+    return new, attempt
+
+
 def _judge(
     order: Order, seen: Seen, trial: Trial, attempt: Attempt, scratch: Scratch
 ) -> tuple[Attempt, Candidate | None]:
@@ -188,7 +221,12 @@ def _judge(
     image = BytesImage(data) if data else written
     try:
         after = parse(image)
-        faults = prove(seen.elf, after, trial.drop) + tuple(account(seen.elf, trial.plan, size, trial.step.tool))
+        faults = prove(seen.elf, after, trial.drop, debuglink=bool(seen.link))
+        faults += tuple(account(seen.elf, trial.plan, size, trial.step.tool, trial.added))
+        if seen.link:
+            from pkghook.ko import debuglink
+
+            faults += tuple(debuglink.faults(after, seen.link))
     except ModuleError as error:
         return _rejected(attempt, seen.found.path, (broken_table(error),)), None
     if faults:

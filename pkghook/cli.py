@@ -34,6 +34,11 @@ VERBS = {
     "record": Verb("write down what each module below ROOT is before other tools touch it", args="ROOT", needs="out"),
     "verify": Verb("are these two files or trees the same modules to the kernel's loader?", args="BEFORE AFTER"),
     "audit": Verb("look at every kernel of an installed system: what is wasted or broken, and whose it is"),
+    "dkms": Verb(
+        "DKMS's modules: strip and prove them before they are signed, or where they are installed",
+        args="HASH KEY CERTIFICATE MODULE",
+        optional=True,
+    ),
     "explain": Verb("the text behind a finding id; without one, the list", args="ID", optional=True),
     "tools": Verb("the steps of the chain found here, their versions, the machines they know"),
 }

@@ -77,6 +77,14 @@ class Sizes(NamedTuple):
     expected: int = 0  # what the plan says the image must become; image_before if nothing has to go
 
 
+class DebugFile(NamedTuple):
+    """The debug file that was split off a module."""
+
+    path: str  # relative to --debug-dir
+    size: int  # bytes
+    sha256: str
+
+
 class Entry(NamedTuple):
     """All that a run says about one module (one inode; further hard-linked names in `names`)."""
 
@@ -99,6 +107,7 @@ class Entry(NamedTuple):
     matched_symbols: int = 0  # that a symbol list names, those that a relocation holds included
     dropped_symbols: tuple[str, ...] = ()  # by a symbol list
     dropped_labels: int = 0
+    debug_file: DebugFile | None = None
     attempts: tuple[Attempt, ...] = ()
     findings: tuple[Finding, ...] = ()
 

@@ -20,7 +20,7 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from subprocess import Popen
     from typing import Any
 
@@ -86,11 +86,13 @@ def run(
     pass_fds: Sequence[int] = (),
     cwd: str | None = None,
     keep_stdout: bool = False,
+    environ: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run `argv` to its end, `timeout` seconds at most.
 
     `pass_fds` stay open in the program under the same numbers.  `keep_stdout` keeps all of stdout instead
-    of the first `KEPT` bytes.  Nothing is raised for a program that cannot be started: see `Ended.error`.
+    of the first `KEPT` bytes.  `environ` is for a program that was to be run by somebody else: what it would
+    have found.  Nothing is raised for a program that cannot be started: see `Ended.error`.
     """
     import subprocess
 
@@ -101,7 +103,7 @@ def run(
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env=environment(),
+            env=environment() if environ is None else environ,
             cwd=cwd,
             pass_fds=pass_fds,
         )

@@ -53,11 +53,19 @@ class Settings(NamedTuple):
     before: str = ""
     out: str = ""
     receipt: str = ""
+    debug_dir: str = ""
+    debug_layout: str = "build-id"
+    debuglink: bool = False
     digest_before: bool = False
     dry_run: bool = False
     root: str = "/"
     kernel: str = ""
     fix: bool = False
+    dkms_enable: bool = False
+    dkms_disable: bool = False
+    dkms_status: bool = False
+    dkms_strip: bool = False
+    dkms_sign: bool = False
     fsync: str = "auto"
     require_modules: bool = False
     second_reader: bool | None = None  # None: as the verb has it, `check` yes, `audit` no
@@ -231,12 +239,15 @@ class Row(NamedTuple):
 _STRIP = ("strip",)
 _CHECK = ("check",)
 _AUDIT = ("audit",)
-_JUDGE = ("strip", "check", "audit")
+_DKMS = ("dkms",)
+_SYSTEM = ("audit", "dkms")
+_POLICY = ("strip", "check", "audit")
+_JUDGE = (*_POLICY, "dkms")
 _LOOK = ("check", "audit")
-_FIX = ("strip", "audit")
+_FIX = ("strip", "audit", "dkms")
 _PROVE = ("strip", "verify")
 _READ = ("strip", "check", "audit", "record", "verify")
-_TELL = ("strip", "check", "audit", "verify", "explain", "tools")
+_TELL = ("strip", "check", "audit", "verify", "dkms", "explain", "tools")
 
 ROWS: tuple[Row, ...] = (
     Row("chain", ("--chain",), chain, "steps to try, in order, or a named chain (thread)", _FIX, "A,B,C"),
@@ -261,7 +272,7 @@ ROWS: tuple[Row, ...] = (
         ("--signed",),
         one_of("fail", "keep", "strip"),
         "signed and still unstripped modules: fail, keep them, or (strip) remove the signature and strip",
-        _JUDGE,
+        _POLICY,
         "fail|keep|strip",
     ),
     Row(
@@ -303,8 +314,8 @@ ROWS: tuple[Row, ...] = (
         "receipt",
         ("--receipt",),
         path,
-        "receipt (JSON): strip writes it to FILE, check holds the modules against it",
-        ("strip", "check"),
+        "receipt (JSON): strip and dkms write it to FILE, check holds the modules against it",
+        ("strip", "check", "dkms"),
         "FILE",
     ),
     Row("require_modules", ("--require-modules",), boolean, "fail where there is no module at all", _CHECK),
@@ -348,8 +359,23 @@ ROWS: tuple[Row, ...] = (
         _CHECK,
         "BYTES[K|M|G]",
     ),
+    Row("debug_dir", ("--debug-dir",), path, "split the debug information off into files below DIR", _STRIP, "DIR"),
+    Row(
+        "debug_layout",
+        ("--debug-layout",),
+        one_of("build-id", "mirror"),
+        "where below DIR: .build-id/xx/yyyy.debug, or the module's own path with .debug behind",
+        _STRIP,
+        "build-id|mirror",
+    ),
+    Row("debuglink", ("--debuglink",), boolean, "add a .gnu_debuglink to each module with a debug file", _STRIP),
     Row("digest_before", ("--digest-before",), boolean, "put the SHA-256 of the bytes before into the receipt", _STRIP),
     Row("dry_run", ("-n", "--dry-run"), boolean, "say what would happen and change nothing", _FIX),
+    Row("dkms_enable", ("--enable",), boolean, "take DKMS's sign_file slot, and the stripping of its modules", _DKMS),
+    Row("dkms_disable", ("--disable",), boolean, "give both back", _DKMS),
+    Row("dkms_status", ("--status",), boolean, "tell how slot, keys and installed modules are", _DKMS),
+    Row("dkms_strip", ("--strip",), boolean, "strip what DKMS has installed, and sign it again", _DKMS),
+    Row("dkms_sign", ("--sign",), boolean, "what the slot runs: HASH KEY CERTIFICATE MODULE", _DKMS),
     Row(
         "fsync",
         ("--fsync",),
@@ -358,15 +384,15 @@ ROWS: tuple[Row, ...] = (
         _STRIP,
         "auto|yes|no",
     ),
-    Row("root", ("--root",), path, "the installed system to look at", _AUDIT, "DIR"),
-    Row("kernel", ("--kernel",), path, "only this directory of lib/modules", _AUDIT, "VERSION"),
+    Row("root", ("--root",), path, "the installed system to look at or work on", _SYSTEM, "DIR"),
+    Row("kernel", ("--kernel",), path, "only this directory of lib/modules", _SYSTEM, "VERSION"),
     Row("fix", ("--fix",), boolean, "strip the unstripped modules that no package owns", _AUDIT),
     Row(
         "fail_on",
         ("--fail-on",),
         severity,
         "lowest severity that fails the run",
-        ("check", "audit", *_PROVE),
+        ("check", "audit", *_PROVE, "dkms"),
         "info|warning|error",
     ),
     Row(
@@ -379,7 +405,14 @@ ROWS: tuple[Row, ...] = (
         many=True,
     ),
     Row("jobs", ("-j", "--jobs"), count, "modules at a time [default: the CPUs allowed]", _READ, "N"),
-    Row("max_module_size", ("--max-module-size",), size, "refuse larger modules, decompressed", _READ, "BYTES[K|M|G]"),
+    Row(
+        "max_module_size",
+        ("--max-module-size",),
+        size,
+        "refuse larger modules, decompressed",
+        (*_READ, "dkms"),
+        "BYTES[K|M|G]",
+    ),
     Row("tool_timeout", ("--tool-timeout",), seconds, "time limit of one call of a tool", _FIX, "SECONDS"),
     Row("format", ("--format",), path, "form of the output", _TELL, "FORMAT"),
     Row("quiet", ("-q", "--quiet"), boolean, "only what fails the run"),

@@ -15,7 +15,7 @@ from pkghook.errors import MissingDependencyError, ModuleError
 from pkghook.findings import Finding, Severity, make
 from pkghook.ko import codec, machines
 from pkghook.ko.elf import parse
-from pkghook.ko.file import load
+from pkghook.ko.file import BytesImage, load
 from pkghook.ko.measure import build_id, named_by
 from pkghook.ko.plan import DEBUG_ONLY, plan
 from pkghook.model import Attempt, Compression, Entry, Outcome, Proof, Sizes, State
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pkghook.ko.plan import Plan
     from pkghook.ko.record import Record
     from pkghook.sources import Found, Source
+    from pkghook.split import Splitting
 
 __all__ = ["Order", "strip_module"]
 
@@ -146,24 +147,41 @@ def _failed(entry: Entry, *findings: Finding, attempts: tuple[Attempt, ...] = ()
 
 def _through_chain(order: Order, seen: Seen) -> Entry:
     """Try the steps in order until one passes; replace the module by what it wrote."""
-    if order.dry_run:
-        return _would(order, seen)
     attempts: list[Attempt] = []
     try:
-        for step in order.steps:
-            attempt, candidate = try_step(order, seen, step)
-            attempts.append(attempt)
-            if candidate is not None:
-                try:
-                    return _replaced(order, seen, candidate, tuple(attempts))
-                finally:
-                    order.tree.discard(candidate.scratch)
+        if order.splitting and seen.plan.unstripped:
+            return _split(order, order.splitting, seen, attempts)
+        return _would(order, seen) if order.dry_run else _chain(order, seen, attempts)
     except ModuleError as error:
         return _failed(seen.entry, _cause(seen.source, error).finding(seen.found.path), attempts=tuple(attempts))
     except OSError as error:
         found = make("cannot-write", seen.found.path, error=error.strerror or str(error))
         return _failed(seen.entry, found, attempts=tuple(attempts))
+
+
+def _chain(order: Order, seen: Seen, attempts: list[Attempt]) -> Entry:
+    """`attempts` grows by every step that is tried, so that they are known whatever is raised."""
+    for step in order.steps:
+        attempt, candidate = try_step(order, seen, step)
+        attempts.append(attempt)
+        if candidate is not None:
+            try:
+                return _replaced(order, seen, candidate, tuple(attempts))
+            finally:
+                order.tree.discard(candidate.scratch)
     return _exhausted(seen, tuple(attempts))
+
+
+def _split(order: Order, splitting: Splitting, seen: Seen, attempts: list[Attempt]) -> Entry:
+    """The same with a debug file, made before the chain and put in its place before the module is replaced."""
+    from pkghook import split
+
+    made = split.write(splitting, seen.found, seen.source, seen.elf, seen.plan.removed)
+    seen = seen._replace(split=made)
+    try:
+        return _would(order, seen) if order.dry_run else _chain(order, seen, attempts)
+    finally:
+        split.discard(splitting, made)
 
 
 def _exhausted(seen: Seen, attempts: tuple[Attempt, ...]) -> Entry:
@@ -201,6 +219,10 @@ def _foretold(seen: Seen, trial: Trial, attempts: tuple[Attempt, ...]) -> Entry:
         file_after = size
     else:
         image = b"".join(bytes(memoryview(piece).cast("B")) for piece in native.render(seen.elf, trial.plan))
+        if seen.link:
+            from pkghook.ko import debuglink
+
+            image = b"".join(debuglink.linked(parse(BytesImage(image)), seen.link))
         file_after = len(codec.compress(image, how))
     return entry._replace(
         state=State.STRIPPED,
@@ -209,6 +231,7 @@ def _foretold(seen: Seen, trial: Trial, attempts: tuple[Attempt, ...]) -> Entry:
         step=trial.step.name,
         dropped_symbols=tuple(sorted(_names(seen.elf, trial.plan))),
         dropped_labels=trial.plan.labels,
+        debug_file=seen.split.file if seen.split else None,
         attempts=attempts,
         findings=(*entry.findings, *_price(seen, trial.step.name, attempts)),
     )
@@ -225,6 +248,11 @@ def _price(seen: Seen, step: str, attempts: tuple[Attempt, ...]) -> Iterator[Fin
 
 
 def _replaced(order: Order, seen: Seen, candidate: Candidate, attempts: tuple[Attempt, ...]) -> Entry:
+    debug_file = None
+    if seen.split and order.splitting:
+        from pkghook import split
+
+        debug_file = split.publish(order.splitting, seen.split)
     findings = order.tree.replace(seen.found, seen.source, candidate.scratch, order.fsync)
     entry, plan, step = seen.entry, candidate.plan, attempts[-1].step
     sizes = Sizes(
@@ -240,6 +268,7 @@ def _replaced(order: Order, seen: Seen, candidate: Candidate, attempts: tuple[At
         step=step,
         dropped_symbols=tuple(sorted(_names(seen.elf, plan))),
         dropped_labels=plan.labels,
+        debug_file=debug_file,
         attempts=attempts,
         findings=(*entry.findings, *findings, *_price(seen, step, attempts)),
     )

@@ -10,7 +10,7 @@ from pkghook.findings import Finding, Severity
 from pkghook.judge import receipt
 from pkghook.judge.policy import Keep
 from pkghook.judge.receipt import Override, Receipt, Walked
-from pkghook.model import Attempt, Compression, Entry, Outcome, Proof, Sizes, State
+from pkghook.model import Attempt, Compression, DebugFile, Entry, Outcome, Proof, Sizes, State
 
 KERNEL = "6.1.0-1-amd64"
 DIRECTORY = f"lib/modules/{KERNEL}/kernel"
@@ -57,6 +57,7 @@ def sample() -> Receipt:
             step="objcopy",
             dropped_symbols=("__UNIQUE_ID_a",),
             dropped_labels=7,
+            debug_file=DebugFile(".build-id/00/ff.debug", 5000, "3" * 64),
             attempts=(
                 Attempt("native", "pkghook 0.1.0", Outcome.REJECTED, "not the same module", (rejected,)),
                 Attempt("objcopy", "GNU objcopy 2.40", Outcome.PASSED),
@@ -114,6 +115,7 @@ _ENTRIES = st.builds(
     matched_symbols=COUNTS,
     dropped_symbols=st.lists(TEXTS, max_size=2).map(tuple),
     dropped_labels=COUNTS,
+    debug_file=st.none() | st.builds(DebugFile, PATHS, COUNTS, st.binary(min_size=32, max_size=32).map(bytes.hex)),
     attempts=st.lists(_ATTEMPTS, max_size=2).map(tuple),
     findings=_SOME_FINDINGS,
 )
@@ -132,6 +134,8 @@ def _valid(entries: list[Entry]) -> list[Entry]:
             seen |= files
             failed = entry.state is State.FAILED
             good.append(entry._replace(findings=(*entry.findings, error("x.ko"))) if failed else entry)
+            if entry.state is not State.STRIPPED:
+                good[-1] = good[-1]._replace(debug_file=None)
     return good
 
 

@@ -14,7 +14,7 @@ from pkghook import __version__, atomic, fields
 from pkghook.findings import Evidence, Finding, Severity
 from pkghook.judge.policy import Keep
 from pkghook.judge.totals import Row, Totals, totals
-from pkghook.model import Attempt, Compression, Entry, Outcome, Proof, Sizes, State
+from pkghook.model import Attempt, Compression, DebugFile, Entry, Outcome, Proof, Sizes, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -131,8 +131,12 @@ def dump(receipt: Receipt) -> bytes:
     )
 
 
+_DEBUG_SUMS = ("debug_files", "debug_bytes")  # only there where debug files are
+
+
 def _totals(sums: Totals) -> dict[str, object]:
-    numbers = {name: value for name, value in sums._asdict().items() if name != "rows"}
+    left_out = {"rows", *(name for name in _DEBUG_SUMS if not sums.debug_files)}
+    numbers = {name: value for name, value in sums._asdict().items() if name not in left_out}
     return numbers | {"saved": sums.saved, "states": dict(sums.states), "proofs": dict(sums.proofs)}
 
 
@@ -154,6 +158,8 @@ def _entry(entry: Entry) -> dict[str, object]:
     said = _said(entry)
     if "sizes" in said:
         said["sizes"] = entry.sizes._asdict()
+    if entry.debug_file:
+        said["debug_file"] = entry.debug_file._asdict()
     if entry.attempts:
         said["attempts"] = [_attempt(attempt) for attempt in entry.attempts]
     if entry.findings:
@@ -238,6 +244,7 @@ def _read_entry(entry: Fields) -> Entry:
         matched_symbols=entry.number("matched_symbols", 0),
         dropped_symbols=entry.texts("dropped_symbols"),
         dropped_labels=entry.number("dropped_labels", 0),
+        debug_file=_read_debug_file(entry),
         attempts=tuple(_read_attempt(each) for each in entry.objects("attempts", [])),
         findings=_read_findings(entry, []),
     )
@@ -251,6 +258,8 @@ def _check_entry(entry: Fields, value: Entry) -> None:
         entry.wrong("reason", "missing, but a module that was kept has one")
     if value.state is State.FAILED and not any(each.severity is Severity.ERROR for each in value.findings):
         entry.wrong("findings", "no error among them, but the module failed")
+    if value.debug_file and value.state is not State.STRIPPED:
+        entry.wrong("debug_file", f"there, but the module is {value.state.value}")
 
 
 def _read_sizes(entry: Fields) -> Sizes:
@@ -259,6 +268,15 @@ def _read_sizes(entry: Fields) -> Sizes:
     sizes = entry.inner("sizes")
     value = Sizes(*map(sizes.number, Sizes._fields))
     sizes.finish()
+    return value
+
+
+def _read_debug_file(entry: Fields) -> DebugFile | None:
+    if not entry.has("debug_file"):
+        return None
+    file = entry.inner("debug_file")
+    value = DebugFile(file.place("path"), file.number("size"), file.hex("sha256", size=32))
+    file.finish()
     return value
 
 

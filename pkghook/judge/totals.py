@@ -43,6 +43,8 @@ class Totals(NamedTuple):
     expected: int = 0
     states: tuple[tuple[State, int], ...] = ()  # every state, in the order of `State`
     proofs: tuple[tuple[Proof, int], ...] = ()  # every proof, in the order of `Proof`
+    debug_files: int = 0  # split off; one that several modules share counts once
+    debug_bytes: int = 0
     rows: tuple[Row, ...] = ()  # sorted by kernel, state (in the order of `State`), step
 
     @property
@@ -62,11 +64,14 @@ def totals(entries: Sequence[Entry]) -> Totals:
         groups.setdefault((entry.kernel, entry.state, step), []).append(entry)
     keys = sorted(groups, key=lambda key: (key[0], _STATES.index(key[1]), key[2]))
     rows = tuple(_row(*key, groups[key]) for key in keys)
+    files = {entry.debug_file.path: entry.debug_file.size for entry in entries if entry.debug_file}
     return Totals(
         len(entries),
         *_sums(entries),
         states=tuple((state, sum(row.modules for row in rows if row.state is state)) for state in State),
         proofs=tuple((proof, sum(entry.proof is proof for entry in entries)) for proof in Proof),
+        debug_files=len(files),
+        debug_bytes=sum(files.values()),
         rows=rows,
     )
 

@@ -84,6 +84,14 @@ class Totals(Sums, Protocol):
         """Modules by proof."""
 
     @property
+    def debug_files(self) -> int:
+        """Debug files that were split off."""
+
+    @property
+    def debug_bytes(self) -> int:
+        """Their sizes."""
+
+    @property
     def rows(self) -> Sequence[Row]:
         """In the order in which they are shown."""
 

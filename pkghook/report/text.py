@@ -251,6 +251,8 @@ def _outcome(receipt: Receipt, verdict: Verdict, style: Style) -> Iterator[str]:
     if totals.file_before:
         share = 100 * totals.saved / totals.file_before
         yield f"{'would save' if dry else 'saved'} {totals.saved:,} of {totals.file_before:,} bytes ({share:.1f} %)"
+    if totals.debug_files:
+        yield f"debug files: {totals.debug_files:,}, {totals.debug_bytes:,} bytes"
     yield judgement(verdict, style)
 
 

@@ -15,6 +15,7 @@ from pkghook.judge import policy as policies
 from pkghook.ko.plan import Drop
 from pkghook.model import Entry, Sizes, State
 from pkghook.sources.tree import Tree
+from pkghook.stories import splitting
 from pkghook.stories.crowd import lost_module, through_workers
 from pkghook.work import Order, strip_module
 
@@ -39,25 +40,30 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     chain = steps.order(settings.chain, symbols=wanted is not None, labels=settings.discard_labels)
     policy = policies.of(settings)
     record = _record(settings.before) if settings.before else None
+    splitting.check(settings)
     if settings.receipt:
         atomic.check(settings.receipt)
     with Tree(root) as tree:
         if not settings.dry_run:
             tree.lock()
-        walk = tree.walk(settings.include_debug)
+        walk = splitting.without(tree.walk(settings.include_debug), root, settings.debug_dir)
         swept = () if settings.dry_run else tree.sweep(walk.leftovers)
         fsync = settings.fsync_wanted(root)
         try:
-            with _list_file(wanted, chain) as list_file:
+            with _list_file(wanted, chain) as list_file, splitting.wanted(settings, walk, fsync=fsync) as debug:
                 order = _order(tree, walk, settings, policy, chain, wanted)._replace(
-                    fsync=fsync, list_file=list_file, digest_before=settings.digest_before or fsync, record=record
+                    fsync=fsync,
+                    list_file=list_file,
+                    digest_before=settings.digest_before or fsync,
+                    record=record,
+                    splitting=debug,
                 )
                 entries = _strip_all(order, walk, settings, err)
         finally:
             tree.clean()
     from pkghook.judge.rules import excuse
 
-    entries = [excuse(policy, entry) for entry in entries]
+    entries = [excuse(policy, entry) for entry in splitting.settled(entries, order.splitting)]
     unmatched = record.unmatched([found.path for found in walk.modules]) if record else ()
     receipt = _receipt(order, walk, entries, (*walk.findings, *swept, *unmatched), wanted)
     return _tell(receipt, policy, settings, out)
@@ -182,6 +188,7 @@ def _settings(order: Order, wanted: SymbolList | None) -> Pairs:
         ("chain", ",".join(step.name for step in order.steps)),
         ("discard-labels", "yes" if order.drop.labels else "no"),
         ("max-module-size", str(order.limit)),
+        *splitting.pairs(order.splitting),
         *chosen,
         *policies.pairs(order.policy),
     )

@@ -19,6 +19,7 @@ LEVELS = (
     ("model",),
     ("atomic", "fields", "proc", "settings", "stopping"),
     WINGS,
+    ("split",),
     ("attempt", "pool"),
     ("work",),
     ("stories",),

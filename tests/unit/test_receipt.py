@@ -50,7 +50,7 @@ GOLDEN = r"""{
   ],
   "entries": [
     {"path":"DIR/a.ko",ROW,"state":"stripped","proof":"verified","sizes":{"file_before":1000,"file_after":300,"image_before":1000,"image_after":300,"expected":300},"step":"native"},
-    {"path":"DIR/b.ko.xz",ROW,"state":"stripped","proof":"verified","names":["DIR/c.ko.xz"],"compression":"xz","signature":"removed","livepatch":true,"machine":"x86-64","build_id":"00ff","sizes":{"file_before":600,"file_after":200,"image_before":1000,"image_after":304,"expected":300},"sha256_before":"ZEROS","sha256_after":"ONES","kept_digest":"TWOS","step":"objcopy","dropped_symbols":["__UNIQUE_ID_a"],"dropped_labels":7,"attempts":[{"step":"native","version":"pkghook 0.1.0","outcome":"rejected","why":"not the same module","findings":[{"id":"symbol-changed","severity":"error","subject":"DIR/b.ko.xz","evidence":{"before":"init","after":""}}]},{"step":"objcopy","version":"GNU objcopy 2.40","outcome":"passed"}],"findings":[{"id":"fell-through","severity":"warning","subject":"DIR/b.ko.xz","evidence":{}}]},
+    {"path":"DIR/b.ko.xz",ROW,"state":"stripped","proof":"verified","names":["DIR/c.ko.xz"],"compression":"xz","signature":"removed","livepatch":true,"machine":"x86-64","build_id":"00ff","sizes":{"file_before":600,"file_after":200,"image_before":1000,"image_after":304,"expected":300},"sha256_before":"ZEROS","sha256_after":"ONES","kept_digest":"TWOS","step":"objcopy","dropped_symbols":["__UNIQUE_ID_a"],"dropped_labels":7,"debug_file":{"path":".build-id/00/ff.debug","size":5000,"sha256":"THREES"},"attempts":[{"step":"native","version":"pkghook 0.1.0","outcome":"rejected","why":"not the same module","findings":[{"id":"symbol-changed","severity":"error","subject":"DIR/b.ko.xz","evidence":{"before":"init","after":""}}]},{"step":"objcopy","version":"GNU objcopy 2.40","outcome":"passed"}],"findings":[{"id":"fell-through","severity":"warning","subject":"DIR/b.ko.xz","evidence":{}}]},
     {"path":"DIR/d.ko",ROW,"state":"kept","reason":"on purpose","sizes":{"file_before":50,"file_after":50,"image_before":50,"image_after":50,"expected":40}},
     {"path":"DIR/e\udcff.ko",ROW,"state":"failed","findings":[{"id":"chain-exhausted","severity":"error","subject":"DIR/e\udcff.ko","evidence":{"steps":2}}]}
   ]
@@ -59,7 +59,7 @@ GOLDEN = r"""{
 TOTALS = (
     '"modules":4,"file_before":1650,"file_after":550,"image_before":2050,"image_after":654,"expected":640,'
     '"states":{"stripped":2,"already-stripped":0,"kept":1,"failed":1},'
-    '"proofs":{"verified":2,"recorded":0,"none":2},"saved":1100'
+    '"proofs":{"verified":2,"recorded":0,"none":2},"debug_files":1,"debug_bytes":5000,"saved":1100'
 )
 SHORT = {
     "TOTALS": TOTALS,
@@ -68,6 +68,7 @@ SHORT = {
     "ZEROS": "0" * 64,
     "ONES": "1" * 64,
     "TWOS": "2" * 64,
+    "THREES": "3" * 64,
 }
 
 
@@ -165,6 +166,11 @@ SPOILT: list[tuple[str, object, str]] = [
     ("overrides.0.matched", [], "overrides[0].matched: empty, but an entry that matched nothing is no override"),
     ("entries", GONE, "entries: missing"),
     ("entries.0.path", GONE, "entries[0].path: missing"),
+    ("entries.1.debug_file.path", "../x", "entries[1].debug_file.path: '../x' is not a path below ROOT"),
+    ("entries.1.debug_file.size", GONE, "entries[1].debug_file.size: missing"),
+    ("entries.1.debug_file.sha256", "00", "entries[1].debug_file.sha256: '00' is not 32 bytes as hexadecimal digits"),
+    ("entries.1.debug_file.crc", 1, "entries[1].debug_file.crc: no such field in this version"),
+    ("entries.2.debug_file", {}, "entries[2].debug_file: there, but the module is kept"),
     ("entries.0.path", "a/../b", "entries[0].path: 'a/../b' is not a path below ROOT"),
     ("entries.0.path", "../b", "entries[0].path: '../b' is not a path below ROOT"),
     ("entries.0.path", "a//b", "entries[0].path: 'a//b' is not a path below ROOT"),
@@ -207,6 +213,7 @@ SPOILT: list[tuple[str, object, str]] = [
 CONTRADICTORY: list[tuple[str, object, str]] = [
     ("totals.file_after", 551, "totals.file_after: 551, but other fields make it 550"),
     ("totals.saved", 0, "totals.saved: 0, but other fields make it 1100"),
+    ("totals.debug_bytes", 0, "totals.debug_bytes: 0, but other fields make it 5000"),
     ("totals.states.kept", 2, "totals.states.kept: 2, but other fields make it 1"),
     ("rows.1.step", "strip", "rows[1].step: 'strip', but other fields make it 'objcopy'"),
     ("rows.2.state", "failed", "rows[2].state: 'failed', but other fields make it 'kept'"),

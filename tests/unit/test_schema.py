@@ -16,7 +16,7 @@ from pkghook.judge import receipt
 from pkghook.judge.policy import Keep
 from pkghook.judge.receipt import Receipt
 from pkghook.judge.totals import Row
-from pkghook.model import Attempt, Compression, Entry, Outcome, Proof, Sizes, State
+from pkghook.model import Attempt, Compression, DebugFile, Entry, Outcome, Proof, Sizes, State
 from tests.receipts import RECEIPTS, sample
 from tests.unit.test_receipt import SPOILT, document, spoilt
 
@@ -61,6 +61,7 @@ def test_other_versions_are_not_valid(version: object) -> None:
         ("attempt", Attempt._fields),
         ("finding", Finding._fields),
         ("sizes", Sizes._fields),
+        ("debug_file", DebugFile._fields),
         ("row", (*Row._fields, "saved")),
         ("override", (*Keep._fields, "matched")),
     ],

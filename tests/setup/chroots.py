@@ -1,0 +1,127 @@
+"""Chroots of Debian's releases: made once by mmdebstrap, unpacked anew for each use, run in namespaces of their own.
+
+Where the archive is and whose signature counts is read from the machine's own apt sources (see `tests.setup.apt`). An
+image is a tar file in the user's cache directory, named after the suite and the packages in it.  Needs root.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from tests.setup import kernels, room
+from tests.setup.apt import SetupError, find_archive
+
+# From the environment only what leads to the network goes in.
+KEPT = ("http_proxy", "https_proxy", "no_proxy")
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class Done(NamedTuple):
+    """How a command in a chroot ended."""
+
+    status: int
+    output: str  # stdout and stderr as they came
+
+
+class Chroot(NamedTuple):
+    """An unpacked system."""
+
+    path: Path
+
+    def run(self, *argv: str, **env: str) -> Done:
+        """Run a command as root in it, with mounts and processes of its own, which end with it."""
+        words = ["unshare", "--mount", "--pid", "--fork", "--kill-child", f"--root={self.path}", "--mount-proc", *argv]
+        clean = {"PATH": PATH, "LC_ALL": "C.UTF-8", "HOME": "/root", "DEBIAN_FRONTEND": "noninteractive"}
+        done = subprocess.run(
+            words,
+            env={**clean, **env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+        return Done(done.returncode, done.stdout)
+
+    def must(self, *argv: str, **env: str) -> str:
+        """The output of a command that has to succeed."""
+        done = self.run(*argv, **env)
+        if done.status:
+            raise AssertionError(f"{' '.join(argv)} ended with {done.status}:\n{done.output}")
+        return done.output
+
+    def put(self, path: str, text: str, mode: int = 0o644) -> Path:
+        """A file in it, written from outside."""
+        place = self.path / path.lstrip("/")
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, "utf-8")
+        place.chmod(mode)
+        return place
+
+
+def image(suite: str, packages: Sequence[str]) -> Path:
+    """The tar file of a minimal system with `packages` and what they depend on, made where it is missing.
+
+    SetupError where mmdebstrap, root or an archive for the suite is missing, or the making fails.
+    """
+    names = sorted(set(packages))
+    home = kernels.cache_dir() / "chroots"
+    digest = hashlib.sha256(" ".join(names).encode()).hexdigest()[:12]
+    with kernels.alone(home):
+        done = home / f"{suite}-{digest}.tar"
+        if not done.exists():
+            _make(suite, names, done)
+    return done
+
+
+def _make(suite: str, packages: Sequence[str], done: Path) -> None:
+    if os.geteuid() != 0:
+        raise SetupError("chroots need root")
+    if not shutil.which("mmdebstrap"):
+        raise SetupError("mmdebstrap is not installed: apt-get install mmdebstrap")
+    partial = done.with_suffix(".partial.tar")
+    partial.unlink(missing_ok=True)
+    sources = done.with_suffix(".sources")
+    sources.write_text("\n".join(_stanzas(suite)), "utf-8")
+    options = ("--mode=root", "--variant=minbase", "--dpkgopt=force-unsafe-io", f"--include={','.join(packages)}")
+    made = subprocess.run(
+        ["mmdebstrap", *options, suite, str(partial), str(sources)],
+        env={"PATH": PATH, "LC_ALL": "C.UTF-8", **{key: os.environ[key] for key in KEPT if key in os.environ}},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    if made.returncode:
+        raise SetupError(f"mmdebstrap {suite} failed ({made.returncode}): {made.stderr.strip()[-2000:]}")
+    partial.rename(done)
+
+
+def _stanzas(suite: str) -> Iterator[str]:
+    """The suite, and its security updates where the machine's sources have some."""
+    found = {name: find_archive(name) for name in (suite, f"{suite}-security")}
+    if not found[suite]:
+        raise SetupError(f"no Debian archive for {suite} among this machine's apt sources")
+    for name, archive in found.items():
+        if archive:
+            signed = f"Signed-By:{archive.signed_by}\n" if archive.signed_by else ""
+            yield f"Types: deb\nURIs: {archive.uri}\nSuites: {name}\nComponents: main\n{signed}"
+
+
+@contextmanager
+def unpacked(tar: Path, place: Path) -> Iterator[Chroot]:
+    """A fresh system below `place`, for a while."""
+    with room.made(place) as scratch:
+        root = scratch / "root"
+        root.mkdir()
+        subprocess.run(["tar", "-C", root, "--numeric-owner", "--xattrs", "-xpf", tar], check=True)
+        yield Chroot(root)
