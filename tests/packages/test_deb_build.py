@@ -252,6 +252,72 @@ def korean(bench: Builder, word: str) -> Path:
     return done.deb("demo-modules")
 
 
+# --- the gate --------------------------------------------------------------------------------------------------------
+
+GATE = f"{RULES}\noverride_dh_pkghook:\n\tdh_pkghook --audit-only\n"
+
+
+def test_gate_lets_signed_modules_through(bench: Builder, corpus: Path) -> None:
+    """What linux-signed-* packages: stripped, then signed. Nothing is touched."""
+    ready = [(modules.shipped(corpus, "amd64", path), place) for path, place in some(corpus, *SMALL)]
+    done = bench.build(bench.source(ready, rules=GATE))
+    assert done.status == 0, done.output
+    for path in unpacked(done.deb("demo-modules"), bench.home / "root").rglob("*.ko"):
+        assert path.read_bytes() == (bench.home / "source" / path.name).read_bytes()
+        assert path.read_bytes().endswith(inprocess.MARKER)
+    assert done.debs() == ["demo-modules"]
+
+
+def test_gate_stops_the_build(bench: Builder, corpus: Path) -> None:
+    source = bench.source(some(corpus, *SMALL), rules=GATE)
+    shutil.copy(modules.shipped(corpus, "amd64", modules.named(corpus, "amd64", "crc7")), source)
+    done = bench.build(source)
+    assert done.status == 2
+    assert f"{EXTRA}/crc-itu-t.ko" in done.output
+    assert f"{EXTRA}/crc7.ko" not in done.output
+    assert "[unstripped]" in done.output
+    assert done.debs() == []
+
+
+def test_gate_is_open_by_policy(bench: Builder, corpus: Path) -> None:
+    """`nostrip` asks for unstripped modules; then nobody may complain that they are."""
+    done = bench.build(bench.source(some(corpus, *SMALL), rules=GATE), DEB_BUILD_OPTIONS="nostrip")
+    assert done.status == 0, done.output
+
+
+GATED = {
+    "nothing said": ("", {"demo-modules", "demo-more"}),
+    "-N": ("-Ndemo-more", {"demo-modules"}),
+    "-X of all": ("-X/extra/", set()),
+    "kept": ("-- --keep *.ko=wanted", set()),
+}
+
+
+@pytest.mark.parametrize("choice", GATED)
+def test_gate_options(bench: Builder, laid: Path, choice: str) -> None:
+    """The gate knows the same options; -dbg packages are not its concern. The first that fails ends it."""
+    words, wrong = GATED[choice]
+    before = {path: path.read_bytes() for path in (laid / "debian").rglob("*.ko")}
+    done = bench.dh(laid, "dh_pkghook", "--audit-only", *words.split(" " if words else None))
+    assert (done.status != 0) == bool(wrong), done.output
+    assert ("[unstripped]" in done.output) == bool(wrong)
+    assert {path: path.read_bytes() for path in (laid / "debian").rglob("*.ko")} == before
+    assert wrong or done.output == ""
+
+
+def test_gate_where_there_is_no_module(bench: Builder) -> None:
+    """Silence, unless modules were asked for."""
+    source = bench.source([])
+    (source / "debian" / "demo-modules" / "usr/share/doc/demo").mkdir(parents=True)
+    (source / "debian" / "demo-modules" / "usr/share/doc/demo/README.ko").write_text("한국어\n")
+    assert bench.dh(source, "dh_pkghook", "--audit-only") == (0, "", bench.home)
+    (source / "debian" / "demo-modules" / "usr/share/doc/demo/README.ko").unlink()
+    assert bench.dh(source, "dh_pkghook", "--audit-only") == (0, "", bench.home)
+    done = bench.dh(source, "dh_pkghook", "--audit-only", "--", "--require-modules")
+    assert done.status != 0
+    assert "[no-modules]" in done.output
+
+
 # --- the options of debhelper, without a whole build -----------------------------------------------------------------
 
 
@@ -317,6 +383,31 @@ def test_variables(bench: Builder, laid: Path, name: str) -> None:
     done = bench.dh(laid, "dh_pkghook", **{name: value})
     assert done.status == 0, done.output
     assert unstripped(laid) == left
+
+
+def test_texts_beside_modules(bench: Builder, laid: Path) -> None:
+    """What pkghook does not look at needs no keep entry, which would be one that matches nothing."""
+    (laid / "debian" / "demo-more" / "usr/share/doc/demo").mkdir(parents=True)
+    (laid / "debian" / "demo-more" / "usr/share/doc/demo/README.ko").write_text("한국어\n")
+    done = bench.dh(laid, "dh_pkghook")
+    assert done.status == 0, done.output
+    assert unstripped(laid) == set()
+    assert "unused-keep" not in done.output
+
+
+def test_modules_anywhere(bench: Builder, corpus: Path) -> None:
+    """Without a lib/modules they may be anywhere, as those of User Mode Linux are; a text still is none."""
+    source = bench.source([])
+    for place in ("usr/lib/uml/modules/6.1.0/kernel", "usr/share/doc/demo", "usr/share/demo"):
+        (source / "debian" / "demo-modules" / place).mkdir(parents=True)
+    root = source / "debian" / "demo-modules"
+    shutil.copy(modules.named(corpus, "amd64", "crc7"), root / "usr/lib/uml/modules/6.1.0/kernel")
+    shutil.copy(modules.named(corpus, "amd64", "crc7"), root / "usr/share/demo/odd.ko")
+    (root / "usr/share/doc/demo/README.ko").write_text("한국어\n")
+    done = bench.dh(source, "dh_pkghook")
+    assert done.status == 0, done.output
+    assert [path.name for path in root.rglob("*.ko") if path.stat().st_size > 20_000] == []
+    assert (root / "usr/share/doc/demo/README.ko").read_text() == "한국어\n"
 
 
 def test_odd_names(bench: Builder, laid: Path) -> None:
