@@ -112,6 +112,15 @@ def builder(home: Path) -> Builder:
     return Builder(home, env)
 
 
+def own_packages(into: Path) -> Path:
+    """pkghook's own packages, built of this checkout; the test is skipped where a tool for it is missing."""
+    for tool in ("dpkg-buildpackage", "dh", "pybuild", "pod2man"):
+        need_tool(tool)
+    done = subprocess.run([HOOKS / "build", into], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return into
+
+
 def unpacked(package: Path, into: Path) -> Path:
     """The files of a package."""
     into.mkdir(parents=True)

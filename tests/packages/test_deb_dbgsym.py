@@ -40,18 +40,8 @@ def build_id(path: Path) -> str:
 
 def source_lines(path: Path, debug: Path) -> list[str]:
     """Where the functions of a module are in its sources, as elfutils finds it by build-id below `debug`."""
-    argv = [
-        "eu-addr2line",
-        "--debuginfo-path",
-        f"{debug}/usr/lib/debug",
-        "-S",
-        "-j",
-        ".text",
-        "-e",
-        path,
-        "0x0",
-        "0x20",
-    ]
+    where = f"{debug}/usr/lib/debug"
+    argv = ["eu-addr2line", "--debuginfo-path", where, "-S", "-j", ".text", "-e", str(path), "0x0", "0x20"]
     environment = {**os.environ, "DEBUGINFOD_URLS": ""}
     return subprocess.run(argv, check=True, capture_output=True, text=True, env=environment).stdout.splitlines()
 

@@ -104,7 +104,7 @@ def signed_by(sources: Path, uri: str) -> str:
 
 
 class Apt:
-    """apt with a private state for one suite and architecture, below `base`."""
+    """apt with a private state for one suite and architecture, below `base`; `arch` "source" is for source packages."""
 
     def __init__(self, base: Path, suite: str, arch: str, archive: Archive) -> None:
         self.suite = suite
@@ -117,9 +117,10 @@ class Apt:
             (self.home / part).mkdir(parents=True, exist_ok=True)
         (self.home / "status").write_text("")
         signed = f"Signed-By:{archive.signed_by}\n" if archive.signed_by else ""
+        kind = "Types: deb-src\n" if self.arch == "source" else f"Types: deb\nArchitectures: {self.arch}\n"
         (self.home / "sources" / "kernels.sources").write_text(
-            f"Types: deb\nURIs: {archive.uri}\nSuites: {self.suite}\nComponents: main\n"
-            f"Architectures: {self.arch}\nTargets: Packages\n{signed}",
+            f"{kind}URIs: {archive.uri}\nSuites: {self.suite}\nComponents: main\n"
+            f"Targets: {'Sources' if self.arch == 'source' else 'Packages'}\n{signed}",
         )
         (self.home / "apt.conf").write_text("".join(self._config()))
 
@@ -127,9 +128,11 @@ class Apt:
         """Read after the machine's own configuration (proxies and the like stay), see `-c` in apt-get(8)."""
         for hook in ("APT::Update::Pre-Invoke", "APT::Update::Post-Invoke", "APT::Update::Post-Invoke-Success"):
             yield f"#clear {hook};\n"  # the machine's hooks care for the machine's own lists
-        yield f'#clear APT::Architectures;\nAPT::Architectures {{ "{self.arch}"; }};\n'
-        rows = {
-            "APT::Architecture": self.arch,
+        rows: dict[str, object] = {}
+        if self.arch != "source":
+            yield f'#clear APT::Architectures;\nAPT::Architectures {{ "{self.arch}"; }};\n'
+            rows["APT::Architecture"] = self.arch
+        rows |= {
             "APT::Update::Error-Mode": "any",
             "Acquire::Languages": "none",
             "Acquire::Retries": "3",
@@ -172,6 +175,16 @@ class Apt:
         if subprocess.run(argv, cwd=into, stdout=sys.stderr, check=False).returncode:
             raise SetupError(f"apt could not download {package.name} {package.version}")
         return next(into.glob(f"{package.name}_*.deb"))
+
+
+    def source(self, name: str, into: Path) -> Path:
+        """Fetch the newest version of a source package, checked by apt against the signed index; its .dsc."""
+        into.mkdir(parents=True, exist_ok=True)
+        argv = self._argv("apt-get", "-q=2", "source", "--download-only", name)
+        done = subprocess.run(argv, cwd=into, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SetupError(f"apt could not download the sources of {name}: {done.stderr.strip()[-500:]}")
+        return next(into.glob(f"{name}_*.dsc"))
 
 
 def sort_versions(packages: Iterable[Package]) -> list[Package]:

@@ -1,0 +1,304 @@
+"""pkghook's own packages on a real Debian 12: installed, upgraded, removed, purged, and what they do to DKMS's modules.
+
+Each test has a chroot of its own.  Nothing of the machine is touched; kernels are installed in it and never booted.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import inprocess, modules
+from tests.packages import debian
+from tests.setup import chroots
+from tests.setup.apt import SetupError
+from tests.setup.chroots import Chroot
+from tests.support import lacking
+
+pytestmark = pytest.mark.full
+
+BARE = ("python3", "kmod")
+LIBRARIES = ("python3-debian", "python3-pyelftools", "python3-zstandard")
+BUILDING = ("build-essential", "debhelper", "elfutils", "fakeroot", "man-db")
+KERNEL = ("linux-image-cloud-amd64", "linux-headers-cloud-amd64", "initramfs-tools")
+DKMS = ("dkms", "openssl", "dm-writeboost-dkms", "lime-forensics-dkms")
+WHOLE = (*BARE, *LIBRARIES, *BUILDING, *KERNEL, *DKMS, "debsums")
+WRITEBOOST, LIME = "dm-writeboost", "lime"  # by the names of their modules
+SOURCES = {WRITEBOOST: "dm-writeboost", LIME: "lime-forensics"}
+SMALL = 110_000  # bytes; neither module is larger without debug information, neither is smaller with it
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return debian.own_packages(tmp_path_factory.mktemp("own"))
+
+
+def system(own: Path, place: Path, packages: tuple[str, ...]) -> Iterator[Chroot]:
+    """A chroot with these packages, and pkghook's own in /debs."""
+    try:
+        image = chroots.image("bookworm", packages)
+    except SetupError as error:
+        lacking(str(error))
+    with chroots.unpacked(image, place) as chroot:
+        (chroot.path / "debs").mkdir()
+        for package in own.glob("*.deb"):
+            shutil.copy(package, chroot.path / "debs")
+        yield chroot
+
+
+@pytest.fixture
+def bare(own: Path, tmp_path: Path) -> Iterator[Chroot]:
+    """Debian with Python, and not one library."""
+    yield from system(own, tmp_path, BARE)
+
+
+@pytest.fixture
+def whole(own: Path, tmp_path: Path) -> Iterator[Chroot]:
+    """Debian with a kernel, two modules built by DKMS, and what builds packages."""
+    yield from system(own, tmp_path, WHOLE)
+
+
+def install(chroot: Chroot, *names: str) -> str:
+    """By apt, from the files alone: no archive is asked."""
+    files = [f"/debs/{path.name}" for name in names for path in (chroot.path / "debs").glob(f"{name}_*.deb")]
+    return chroot.must("apt-get", "install", "-y", "--no-install-recommends", *files)
+
+
+def state(chroot: Chroot, package: str = "pkghook") -> str:
+    return chroot.run("dpkg-query", "-W", "-f", "${db:Status-Status}", package).output
+
+
+# --- the package itself ----------------------------------------------------------------------------------------------
+
+
+def test_on_a_machine_with_nothing_but_python(bare: Chroot, corpus: Path) -> None:
+    """Installs, strips and explains without a library; the trigger says what is missing and fails nobody."""
+    said = install(bare, "pkghook")
+    assert state(bare) == "installed"
+    assert "python3-debian" in said
+    place = bare.path / "root/tree/lib/modules/6.1.0-test/extra"
+    place.mkdir(parents=True)
+    shutil.copy(modules.named(corpus, "amd64", "crc7"), place)
+    assert "1 stripped" in bare.must("pkghook", "strip", "/root/tree")
+    assert "hint:" in bare.must("pkghook", "explain", "signed-unstripped")
+    assert bare.must("dpkg", "-V", "pkghook") == ""
+    done = bare.run("apt-get", "install", "-y", "/debs/" + next((bare.path / "debs").glob("dh-pkghook_*")).name)
+    assert done.status != 0
+    assert "python3-pyelftools" in done.output
+
+
+def test_upgrade_removal_purge(bare: Chroot) -> None:
+    """A second installation is an upgrade; what was configured stays until it is purged, receipts until then too."""
+    install(bare, "pkghook")
+    hook = bare.path / "etc/kernel/postinst.d/dkms-pkghook"
+    hook.write_text(f"{hook.read_text()}# changed by hand\n")
+    receipt = bare.put("var/lib/pkghook/6.1.0-test.json", "{}\n")
+    bare.must("dpkg", "-i", *map(str, sorted(Path("/debs") / p.name for p in bare.path.glob("debs/pkghook_*"))))
+    assert "# changed by hand" in hook.read_text()
+    bare.must("run-parts", "--arg=6.1.0-test", "/etc/kernel/postrm.d")
+    assert not receipt.exists()
+    bare.put("var/lib/pkghook/all.json", "{}\n")
+    bare.must("dpkg", "--remove", "pkghook")
+    assert state(bare) == "config-files"
+    assert hook.exists()
+    assert not (bare.path / "usr/bin/pkghook").exists()
+    assert list(bare.path.glob("usr/lib/python3/dist-packages/pkghook*")) == []
+    for directory in ("postinst.d", "header_postinst.d", "postrm.d"):
+        assert bare.run("run-parts", "--arg=6.1.0-test", f"/etc/kernel/{directory}") == (0, "")
+    bare.must("dpkg", "--purge", "pkghook")
+    left = [path for path in bare.path.rglob("*pkghook*") if not path.match("debs/*") and path.parts[-2] != "info"]
+    assert [path for path in left if "var/log" not in str(path)] == []
+
+
+def test_builds_packages(whole: Chroot) -> None:
+    """autopkgtest's scripts, one of which builds a package with the one word; as a user that is not root, too."""
+    install(whole, "pkghook", "dh-pkghook")
+    scripts = debian.HOOKS / "debian" / "tests"
+    for name in ("command", "dh-addon"):
+        whole.put(f"root/{name}", (scripts / name).read_text(), 0o755)
+        (whole.path / "srv" / name).mkdir()
+        whole.must(f"/root/{name}", AUTOPKGTEST_TMP=f"/srv/{name}")
+    whole.put("usr/local/bin/dh-addon", (scripts / "dh-addon").read_text(), 0o755)
+    whole.must("install", "-d", "-o", "nobody", "/srv/nobody")
+    whole.must(
+        "setpriv", "--reuid=nobody", "--clear-groups", "dh-addon", AUTOPKGTEST_TMP="/srv/nobody", HOME="/srv/nobody"
+    )
+
+
+# --- modules of packages ---------------------------------------------------------------------------------------------
+
+
+def test_owned_modules_are_looked_at_only(whole: Chroot, corpus: Path, tmp_path: Path) -> None:
+    """A package brings an unstripped module: the trigger says so, the module stays, dpkg and debsums are content."""
+    install(whole, "pkghook")
+    builder = debian.builder(tmp_path / "build")
+    source = builder.source([(modules.named(corpus, "amd64", "crc7"), debian.EXTRA)], build_depends="debhelper")
+    done = builder.build(source)
+    assert done.status == 0, done.output
+    shutil.copy(done.deb("demo-modules"), whole.path / "debs")
+    said = install(whole, "demo-modules")
+    assert "Processing triggers for pkghook" in said
+    assert "crc7.ko: debug information is left" in said
+    assert "demo-modules" in said
+    assert (state(whole), state(whole, "demo-modules")) == ("installed", "installed")
+    module = whole.path / debian.EXTRA / "crc7.ko"
+    assert module.read_bytes() == modules.named(corpus, "amd64", "crc7").read_bytes()
+    assert whole.must("dpkg", "-V") == ""
+    assert whole.must("debsums", "-s", "demo-modules") == ""
+    assert "demo-modules" in (whole.path / "var/lib/pkghook/all.json").read_text()
+    whole.must("dpkg", "--remove", "demo-modules")
+    assert "demo-modules" not in (whole.path / "var/lib/pkghook/all.json").read_text()
+
+
+# --- DKMS ------------------------------------------------------------------------------------------------------------
+
+
+def version(chroot: Chroot) -> str:
+    """The kernel that is installed."""
+    (found,) = (path.name for path in (chroot.path / "lib/modules").iterdir() if (path / "kernel").is_dir())
+    return found
+
+
+def ruin_stripping(chroot: Chroot, *, signing: bool) -> None:
+    """DKMS is told not to strip one module, and meets a `strip` that does nothing on the way to the other."""
+    chroot.put(f"etc/dkms/{SOURCES[WRITEBOOST]}.conf", "STRIP[0]=no\n")
+    chroot.put("usr/local/bin/strip", "#!/bin/sh\nexit 0\n", 0o755)
+    with (chroot.path / "etc/initramfs-tools/modules").open("a") as file:
+        file.write(f"{WRITEBOOST}\n{LIME}\n")
+    if not signing:
+        chroot.must("dpkg", "--remove", "--force-depends", "openssl")
+        for key in chroot.path.glob("var/lib/dkms/mok.*"):
+            key.unlink()
+
+
+def kernel_arrives(chroot: Chroot) -> str:
+    """What an installed or upgraded kernel brings about: its own postinst, with all hooks; DKMS builds anew."""
+    kernel = version(chroot)
+    for name in SOURCES.values():
+        (source,) = chroot.path.glob(f"usr/src/{name}-*")
+        release = source.name.removeprefix(f"{name}-")
+        chroot.run("dkms", "remove", f"{name}/{release}", "-k", kernel)
+        chroot.run("dkms", "add", f"{name}/{release}")
+    return chroot.must("dpkg-reconfigure", f"linux-image-{kernel}")
+
+
+def installed(chroot: Chroot) -> dict[str, int]:
+    """Bytes of DKMS's modules."""
+    found = chroot.path.glob("lib/modules/*/updates/dkms/*.ko")
+    return {path.stem: path.stat().st_size for path in found}
+
+
+def in_initramfs(chroot: Chroot) -> dict[str, int]:
+    """Bytes of DKMS's modules in the initramfs."""
+    unpacked = chroot.path / "srv/initramfs"
+    shutil.rmtree(unpacked, ignore_errors=True)
+    chroot.must("unmkinitramfs", f"/boot/initrd.img-{version(chroot)}", "/srv/initramfs")
+    return {path.stem: path.stat().st_size for path in unpacked.rglob("updates/dkms/*.ko")}
+
+
+def test_dkms_modules_are_unstripped_without_pkghook(whole: Chroot) -> None:
+    """What the next test is there against."""
+    ruin_stripping(whole, signing=False)
+    kernel_arrives(whole)
+    assert set(installed(whole)) == {WRITEBOOST, LIME}
+    assert all(size > SMALL for size in installed(whole).values()), installed(whole)
+    assert in_initramfs(whole) == installed(whole)
+
+
+def test_dkms_modules_are_stripped_before_they_enter_the_initramfs(whole: Chroot) -> None:
+    ruin_stripping(whole, signing=False)
+    kernel_arrives(whole)
+    before = {path.name: path.read_bytes() for path in whole.path.glob("lib/modules/*/updates/dkms/*.ko")}
+    said = install(whole, "pkghook")
+    for name in before:
+        assert f"{name}: " in said
+    at_installation = installed(whole)
+    assert set(at_installation) == {WRITEBOOST, LIME}
+    assert all(size < SMALL for size in at_installation.values())
+    said = kernel_arrives(whole)
+    assert said.index("postinst.d/dkms:") < said.index("postinst.d/dkms-pkghook:") < said.index("initramfs-tools:")
+    assert installed(whole) == at_installation, "a fresh build is stripped to the same bytes"
+    assert in_initramfs(whole) == at_installation
+    for name, data in before.items():
+        whole.path.joinpath("root", name).write_bytes(data)
+        (after,) = whole.path.glob(f"lib/modules/*/updates/dkms/{name}")
+        whole.must("pkghook", "verify", f"/root/{name}", f"/{after.relative_to(whole.path)}")
+        assert whole.must("modinfo", "-F", "vermagic", f"/{after.relative_to(whole.path)}").startswith(version(whole))
+    receipt = json.loads((whole.path / "var/lib/pkghook" / f"{version(whole)}.json").read_text())
+    assert {Path(entry["path"]).stem for entry in receipt["fixed"]} == {WRITEBOOST, LIME}
+    assert whole.must("dpkg", "-V") == ""
+    assert "stripped  " not in kernel_looked_at_again(whole)
+
+
+def kernel_looked_at_again(chroot: Chroot) -> str:
+    """The hook once more, where nothing is left to do."""
+    return chroot.must("run-parts", "--report", f"--arg={version(chroot)}", "/etc/kernel/header_postinst.d")
+
+
+def test_signed_modules_are_reported(whole: Chroot) -> None:
+    """Stripping would void the signature: said, and left alone. The kernel's installation goes on."""
+    ruin_stripping(whole, signing=True)
+    install(whole, "pkghook")
+    said = kernel_arrives(whole)
+    assert "[signed-unstripped]" in said
+    assert all(size > SMALL for size in installed(whole).values())
+    for path in whole.path.glob("lib/modules/*/updates/dkms/*.ko"):
+        assert path.read_bytes().endswith(inprocess.MARKER)
+    assert in_initramfs(whole) == installed(whole)
+
+
+def test_dry_run_by_configuration(whole: Chroot) -> None:
+    ruin_stripping(whole, signing=False)
+    whole.put("etc/pkghook.toml", "dry-run = true\n")
+    install(whole, "pkghook")
+    kernel_arrives(whole)
+    assert all(size > SMALL for size in installed(whole).values())
+
+
+@pytest.mark.parametrize("why", ["image-based", "read-only"])
+def test_frozen_systems(whole: Chroot, why: str) -> None:
+    """Nothing is changed or written, and nothing fails, where the system is not changed in place."""
+    ruin_stripping(whole, signing=False)
+    kernel_arrives(whole)
+    install_without_look(whole)
+    script = "/usr/libexec/pkghook/look"
+    if why == "image-based":
+        whole.put("run/ostree-booted", "")
+    else:
+        script = f"mount --bind /usr /usr && mount -o remount,bind,ro /usr && {script}"
+    said = whole.run("sh", "-c", script)
+    assert said.status == 0, said.output
+    assert "debug information is left" in said.output
+    assert all(size > SMALL for size in installed(whole).values())
+    assert list((whole.path / "var/lib/pkghook").iterdir()) == []
+
+
+def install_without_look(chroot: Chroot) -> None:
+    """Unpacked, and looked at by nobody yet."""
+    (package,) = chroot.path.glob("debs/pkghook_*.deb")
+    chroot.must("dpkg", "--unpack", f"/debs/{package.name}")
+
+
+def test_hook_never_fails(whole: Chroot) -> None:
+    """A broken pkghook, a broken Python, a full disk: kernels are installed all the same."""
+    install(whole, "pkghook")
+    kernel = version(whole)
+    broken = {
+        "usr/bin/pkghook": "#!/bin/sh\nexit 3\n",
+        "usr/lib/python3/dist-packages/pkghook/cli.py": "raise SystemExit(7)\n",
+    }
+    for path, text in broken.items():
+        good = (whole.path / path).read_text()
+        whole.put(path, text, 0o755)
+        whole.must("run-parts", "--exit-on-error", f"--arg={kernel}", "/etc/kernel/postinst.d")
+        whole.must("dpkg-trigger", "--no-await", "/lib/modules")
+        whole.must("dpkg", "--triggers-only", "-a")
+        assert state(whole) == "installed"
+        whole.put(path, good, 0o755)
+    full = "mount -t tmpfs -o size=4k none /var/lib/pkghook && head -c 9999 /dev/zero > /var/lib/pkghook/x; "
+    done = whole.run("sh", "-c", f"{full} run-parts --exit-on-error --arg={kernel} /etc/kernel/header_postinst.d")
+    assert done.status == 0, done.output
