@@ -14,19 +14,11 @@ import pytest
 
 from tests import inprocess, modules
 from tests.packages import debian
-from tests.setup import chroots
-from tests.setup.apt import SetupError
+from tests.packages.systems import BARE, WHOLE, install, kernel, system
 from tests.setup.chroots import Chroot
-from tests.support import lacking
 
 pytestmark = pytest.mark.full
 
-BARE = ("python3", "kmod")
-LIBRARIES = ("python3-debian", "python3-pyelftools", "python3-zstandard")
-BUILDING = ("build-essential", "debhelper", "elfutils", "fakeroot", "man-db")
-KERNEL = ("linux-image-cloud-amd64", "linux-headers-cloud-amd64", "initramfs-tools")
-DKMS = ("dkms", "openssl", "dm-writeboost-dkms", "lime-forensics-dkms")
-WHOLE = (*BARE, *LIBRARIES, *BUILDING, *KERNEL, *DKMS, "debsums")
 WRITEBOOST, LIME = "dm-writeboost", "lime"  # by the names of their modules
 SOURCES = {WRITEBOOST: "dm-writeboost", LIME: "lime-forensics"}
 SMALL = 110_000  # bytes; neither module is larger without debug information, neither is smaller with it
@@ -35,19 +27,6 @@ SMALL = 110_000  # bytes; neither module is larger without debug information, ne
 @pytest.fixture(scope="module")
 def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return debian.own_packages(tmp_path_factory.mktemp("own"))
-
-
-def system(own: Path, place: Path, packages: tuple[str, ...]) -> Iterator[Chroot]:
-    """A chroot with these packages, and pkghook's own in /debs."""
-    try:
-        image = chroots.image("bookworm", packages)
-    except SetupError as error:
-        lacking(str(error))
-    with chroots.unpacked(image, place) as chroot:
-        (chroot.path / "debs").mkdir()
-        for package in own.glob("*.deb"):
-            shutil.copy(package, chroot.path / "debs")
-        yield chroot
 
 
 @pytest.fixture
@@ -60,12 +39,6 @@ def bare(own: Path, tmp_path: Path) -> Iterator[Chroot]:
 def whole(own: Path, tmp_path: Path) -> Iterator[Chroot]:
     """Debian with a kernel, two modules built by DKMS, and what builds packages."""
     yield from system(own, tmp_path, WHOLE)
-
-
-def install(chroot: Chroot, *names: str) -> str:
-    """By apt, from the files alone: no archive is asked."""
-    files = [f"/debs/{path.name}" for name in names for path in (chroot.path / "debs").glob(f"{name}_*.deb")]
-    return chroot.must("apt-get", "install", "-y", "--no-install-recommends", *files)
 
 
 def state(chroot: Chroot, package: str = "pkghook") -> str:
@@ -157,12 +130,6 @@ def test_owned_modules_are_looked_at_only(whole: Chroot, corpus: Path, tmp_path:
 # --- DKMS ------------------------------------------------------------------------------------------------------------
 
 
-def version(chroot: Chroot) -> str:
-    """The kernel that is installed."""
-    (found,) = (path.name for path in (chroot.path / "lib/modules").iterdir() if (path / "kernel").is_dir())
-    return found
-
-
 def ruin_stripping(chroot: Chroot, *, signing: bool) -> None:
     """DKMS is told not to strip one module, and meets a `strip` that does nothing on the way to the other."""
     chroot.put(f"etc/dkms/{SOURCES[WRITEBOOST]}.conf", "STRIP[0]=no\n")
@@ -177,13 +144,12 @@ def ruin_stripping(chroot: Chroot, *, signing: bool) -> None:
 
 def kernel_arrives(chroot: Chroot) -> str:
     """What an installed or upgraded kernel brings about: its own postinst, with all hooks; DKMS builds anew."""
-    kernel = version(chroot)
     for name in SOURCES.values():
         (source,) = chroot.path.glob(f"usr/src/{name}-*")
-        release = source.name.removeprefix(f"{name}-")
-        chroot.run("dkms", "remove", f"{name}/{release}", "-k", kernel)
-        chroot.run("dkms", "add", f"{name}/{release}")
-    return chroot.must("dpkg-reconfigure", f"linux-image-{kernel}")
+        module = f"{name}/{source.name.removeprefix(f'{name}-')}"
+        chroot.run("dkms", "remove", module, "-k", kernel(chroot))
+        chroot.run("dkms", "add", module)
+    return chroot.must("dpkg-reconfigure", f"linux-image-{kernel(chroot)}")
 
 
 def installed(chroot: Chroot) -> dict[str, int]:
@@ -196,7 +162,7 @@ def in_initramfs(chroot: Chroot) -> dict[str, int]:
     """Bytes of DKMS's modules in the initramfs."""
     unpacked = chroot.path / "srv/initramfs"
     shutil.rmtree(unpacked, ignore_errors=True)
-    chroot.must("unmkinitramfs", f"/boot/initrd.img-{version(chroot)}", "/srv/initramfs")
+    chroot.must("unmkinitramfs", f"/boot/initrd.img-{kernel(chroot)}", "/srv/initramfs")
     return {path.stem: path.stat().st_size for path in unpacked.rglob("updates/dkms/*.ko")}
 
 
@@ -227,8 +193,8 @@ def test_dkms_modules_are_stripped_before_they_enter_the_initramfs(whole: Chroot
         whole.path.joinpath("root", name).write_bytes(data)
         (after,) = whole.path.glob(f"lib/modules/*/updates/dkms/{name}")
         whole.must("pkghook", "verify", f"/root/{name}", f"/{after.relative_to(whole.path)}")
-        assert whole.must("modinfo", "-F", "vermagic", f"/{after.relative_to(whole.path)}").startswith(version(whole))
-    receipt = json.loads((whole.path / "var/lib/pkghook" / f"{version(whole)}.json").read_text())
+        assert whole.must("modinfo", "-F", "vermagic", f"/{after.relative_to(whole.path)}").startswith(kernel(whole))
+    receipt = json.loads((whole.path / "var/lib/pkghook" / f"{kernel(whole)}.json").read_text())
     assert {Path(entry["path"]).stem for entry in receipt["fixed"]} == {WRITEBOOST, LIME}
     assert whole.must("dpkg", "-V") == ""
     assert "stripped  " not in kernel_looked_at_again(whole)
@@ -236,7 +202,7 @@ def test_dkms_modules_are_stripped_before_they_enter_the_initramfs(whole: Chroot
 
 def kernel_looked_at_again(chroot: Chroot) -> str:
     """The hook once more, where nothing is left to do."""
-    return chroot.must("run-parts", "--report", f"--arg={version(chroot)}", "/etc/kernel/header_postinst.d")
+    return chroot.must("run-parts", "--report", f"--arg={kernel(chroot)}", "/etc/kernel/header_postinst.d")
 
 
 def test_signed_modules_are_reported(whole: Chroot) -> None:
@@ -286,7 +252,6 @@ def install_without_look(chroot: Chroot) -> None:
 def test_hook_never_fails(whole: Chroot) -> None:
     """A broken pkghook, a broken Python, a full disk: kernels are installed all the same."""
     install(whole, "pkghook")
-    kernel = version(whole)
     broken = {
         "usr/bin/pkghook": "#!/bin/sh\nexit 3\n",
         "usr/lib/python3/dist-packages/pkghook/cli.py": "raise SystemExit(7)\n",
@@ -294,11 +259,13 @@ def test_hook_never_fails(whole: Chroot) -> None:
     for path, text in broken.items():
         good = (whole.path / path).read_text()
         whole.put(path, text, 0o755)
-        whole.must("run-parts", "--exit-on-error", f"--arg={kernel}", "/etc/kernel/postinst.d")
+        whole.must("run-parts", "--exit-on-error", f"--arg={kernel(whole)}", "/etc/kernel/postinst.d")
         whole.must("dpkg-trigger", "--no-await", "/lib/modules")
         whole.must("dpkg", "--triggers-only", "-a")
         assert state(whole) == "installed"
         whole.put(path, good, 0o755)
     full = "mount -t tmpfs -o size=4k none /var/lib/pkghook && head -c 9999 /dev/zero > /var/lib/pkghook/x; "
-    done = whole.run("sh", "-c", f"{full} run-parts --exit-on-error --arg={kernel} /etc/kernel/header_postinst.d")
+    done = whole.run(
+        "sh", "-c", f"{full} run-parts --exit-on-error --arg={kernel(whole)} /etc/kernel/header_postinst.d"
+    )
     assert done.status == 0, done.output

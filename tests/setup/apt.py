@@ -176,7 +176,6 @@ class Apt:
             raise SetupError(f"apt could not download {package.name} {package.version}")
         return next(into.glob(f"{package.name}_*.deb"))
 
-
     def source(self, name: str, into: Path) -> Path:
         """Fetch the newest version of a source package, checked by apt against the signed index; its .dsc."""
         into.mkdir(parents=True, exist_ok=True)
