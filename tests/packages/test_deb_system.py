@@ -152,10 +152,18 @@ def kernel_arrives(chroot: Chroot) -> str:
     return chroot.must("dpkg-reconfigure", f"linux-image-{kernel(chroot)}")
 
 
+def built(chroot: Chroot) -> list[Path]:
+    """DKMS's modules where they are installed."""
+    return sorted(chroot.path.glob("lib/modules/*/updates/dkms/*.ko"))
+
+
 def installed(chroot: Chroot) -> dict[str, int]:
     """Bytes of DKMS's modules."""
-    found = chroot.path.glob("lib/modules/*/updates/dkms/*.ko")
-    return {path.stem: path.stat().st_size for path in found}
+    return {path.stem: path.stat().st_size for path in built(chroot)}
+
+
+def signer(chroot: Chroot, path: Path) -> str:
+    return chroot.must("modinfo", "-F", "signer", f"/{path.relative_to(chroot.path)}").strip()
 
 
 def in_initramfs(chroot: Chroot) -> dict[str, int]:
@@ -178,10 +186,9 @@ def test_dkms_modules_are_unstripped_without_pkghook(whole: Chroot) -> None:
 def test_dkms_modules_are_stripped_before_they_enter_the_initramfs(whole: Chroot) -> None:
     ruin_stripping(whole, signing=False)
     kernel_arrives(whole)
-    before = {path.name: path.read_bytes() for path in whole.path.glob("lib/modules/*/updates/dkms/*.ko")}
+    before = {path.name: path.read_bytes() for path in built(whole)}
     said = install(whole, "pkghook")
-    for name in before:
-        assert f"{name}: " in said
+    assert "2 stripped" in said
     at_installation = installed(whole)
     assert set(at_installation) == {WRITEBOOST, LIME}
     assert all(size < SMALL for size in at_installation.values())
@@ -189,32 +196,84 @@ def test_dkms_modules_are_stripped_before_they_enter_the_initramfs(whole: Chroot
     assert said.index("postinst.d/dkms:") < said.index("postinst.d/dkms-pkghook:") < said.index("initramfs-tools:")
     assert installed(whole) == at_installation, "a fresh build is stripped to the same bytes"
     assert in_initramfs(whole) == at_installation
-    for name, data in before.items():
-        whole.path.joinpath("root", name).write_bytes(data)
-        (after,) = whole.path.glob(f"lib/modules/*/updates/dkms/{name}")
-        whole.must("pkghook", "verify", f"/root/{name}", f"/{after.relative_to(whole.path)}")
-        assert whole.must("modinfo", "-F", "vermagic", f"/{after.relative_to(whole.path)}").startswith(kernel(whole))
-    receipt = json.loads((whole.path / "var/lib/pkghook" / f"{kernel(whole)}.json").read_text())
-    assert {Path(entry["path"]).stem for entry in receipt["fixed"]} == {WRITEBOOST, LIME}
+    for path in built(whole):
+        whole.path.joinpath("root", path.name).write_bytes(before[path.name])
+        after = f"/{path.relative_to(whole.path)}"
+        whole.must("pkghook", "verify", f"/root/{path.name}", after)
+        assert whole.must("modinfo", "-F", "vermagic", after).startswith(kernel(whole))
+    receipt = json.loads((whole.path / "var/lib/pkghook/dkms.json").read_text())
+    assert {Path(entry["path"]).stem for entry in receipt["entries"]} == {WRITEBOOST, LIME}
+    assert (whole.path / "var/lib/pkghook" / f"{kernel(whole)}.json").is_file()
+    assert "Diff between" not in whole.must("dkms", "status"), "DKMS's own copy has the same bytes"
     assert whole.must("dpkg", "-V") == ""
-    assert "stripped  " not in kernel_looked_at_again(whole)
+    assert kernel_looked_at_again(whole) == ""
+
+
+def test_modules_that_nobody_knows(whole: Chroot) -> None:
+    """Built by hand and put below extra: neither a package's nor DKMS's, so stripped when the trigger looks."""
+    install(whole, "pkghook")
+    (module,) = (path for path in built(whole) if path.stem == LIME)
+    extra = module.parents[2] / "extra" / "mine.ko"
+    extra.parent.mkdir()
+    (source,) = whole.path.glob("usr/src/lime-forensics-*")
+    whole.must(
+        "make", "-s", "-C", f"/lib/modules/{kernel(whole)}/build", f"M=/{source.relative_to(whole.path)}", "modules"
+    )
+    shutil.copy(source / f"{LIME}.ko", extra)
+    large = extra.stat().st_size
+    whole.must("dpkg-trigger", "--no-await", "/lib/modules")
+    said = whole.must("dpkg", "--triggers-only", "-a")
+    assert "extra/mine.ko" in said
+    assert extra.stat().st_size < large / 5
+    assert '"fixed": []' not in (whole.path / "var/lib/pkghook/all.json").read_text()
 
 
 def kernel_looked_at_again(chroot: Chroot) -> str:
-    """The hook once more, where nothing is left to do."""
-    return chroot.must("run-parts", "--report", f"--arg={kernel(chroot)}", "/etc/kernel/header_postinst.d")
+    """What the hook says where nothing is left to do."""
+    return chroot.must("/etc/kernel/header_postinst.d/dkms-pkghook", kernel(chroot))
 
 
-def test_signed_modules_are_reported(whole: Chroot) -> None:
-    """Stripping would void the signature: said, and left alone. The kernel's installation goes on."""
+def test_signed_modules_are_signed_again(whole: Chroot) -> None:
+    """DKMS has signed what it did not strip: stripped, signed with the same key, in the initramfs like that."""
     ruin_stripping(whole, signing=True)
+    kernel_arrives(whole)
+    assert all(size > SMALL for size in installed(whole).values()), installed(whole)
+    signers = {path: signer(whole, path) for path in built(whole)}
+    assert set(signers.values()) == {"DKMS module signing key"}
     install(whole, "pkghook")
-    said = kernel_arrives(whole)
-    assert "[signed-unstripped]" in said
-    assert all(size > SMALL for size in installed(whole).values())
-    for path in whole.path.glob("lib/modules/*/updates/dkms/*.ko"):
-        assert path.read_bytes().endswith(inprocess.MARKER)
+    kernel_arrives(whole)
+    assert all(size < SMALL for size in installed(whole).values()), installed(whole)
+    assert {path: signer(whole, path) for path in built(whole)} == signers
+    assert all(path.read_bytes().endswith(inprocess.MARKER) for path in built(whole))
     assert in_initramfs(whole) == installed(whole)
+    assert "Diff between" not in whole.must("dkms", "status"), "DKMS's own copy has the same bytes"
+    assert whole.must("dpkg", "-V") == ""
+
+
+def test_signed_modules_without_the_key(whole: Chroot) -> None:
+    """A new signature cannot be had: said, and left alone. The kernel's installation goes on."""
+    ruin_stripping(whole, signing=True)
+    kernel_arrives(whole)
+    before = {path: path.read_bytes() for path in built(whole)}
+    for key in whole.path.glob("var/lib/dkms/mok.*"):
+        key.unlink()
+    said = install(whole, "pkghook")
+    assert all(path.name in said for path in before)
+    assert {path: path.read_bytes() for path in built(whole)} == before
+    assert state(whole) == "installed"
+
+
+def test_removal_gives_back_the_slot(whole: Chroot) -> None:
+    """DKMS must not be left with a program that is gone."""
+    install(whole, "pkghook")
+    configuration = {path: path.read_bytes() for path in whole.path.glob("etc/dkms/**/*") if path.is_file()}
+    whole.must("pkghook", "dkms", "--enable")
+    assert {path: path.read_bytes() for path in whole.path.glob("etc/dkms/**/*") if path.is_file()} != configuration
+    whole.must("dpkg", "--remove", "pkghook")
+    assert {path: path.read_bytes() for path in whole.path.glob("etc/dkms/**/*") if path.is_file()} == configuration
+    kernel_arrives(whole)
+    assert set(installed(whole)) == {WRITEBOOST, LIME}
+    assert {signer(whole, path) for path in built(whole)} == {"DKMS module signing key"}
 
 
 def test_dry_run_by_configuration(whole: Chroot) -> None:
