@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from tests.setup import chroots
@@ -20,6 +21,7 @@ DKMS = ("dkms", "openssl", "dm-writeboost-dkms", "lime-forensics-dkms")
 WHOLE = (*BARE, *LIBRARIES, *BUILDING, *SOURCE, *KERNEL, *DKMS, "debsums")
 
 
+@contextmanager
 def system(own: Path, place: Path, packages: Sequence[str]) -> Iterator[Chroot]:
     """A chroot with these packages for a while, and pkghook's own in /debs; else the test is skipped."""
     try:
@@ -31,6 +33,17 @@ def system(own: Path, place: Path, packages: Sequence[str]) -> Iterator[Chroot]:
         for package in own.glob("*.deb"):
             shutil.copy(package, chroot.path / "debs")
         yield chroot
+
+
+@contextmanager
+def fresh(chroot: Chroot, place: Path) -> Iterator[Chroot]:
+    """The same, to write to."""
+    with ExitStack() as stack:
+        try:
+            found = stack.enter_context(chroots.layered(chroot, place))
+        except SetupError as error:
+            lacking(str(error))
+        yield found
 
 
 def install(chroot: Chroot, *names: str) -> str:

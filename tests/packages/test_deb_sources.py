@@ -59,7 +59,7 @@ def dsc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def chroot(own: Path, dsc: Path, tmp_path: Path) -> Iterator[Chroot]:
-    for found in system(own, tmp_path, WHOLE):
+    with system(own, tmp_path, WHOLE) as found:
         install(found, "pkghook", "dh-pkghook")
         for path in dsc.parent.iterdir():
             found.path.joinpath("srv", path.name).write_bytes(path.read_bytes())

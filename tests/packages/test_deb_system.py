@@ -14,7 +14,7 @@ import pytest
 
 from tests import inprocess, modules
 from tests.packages import debian
-from tests.packages.systems import BARE, WHOLE, install, kernel, system
+from tests.packages.systems import BARE, WHOLE, fresh, install, kernel, system
 from tests.setup.chroots import Chroot
 
 pytestmark = pytest.mark.full
@@ -29,16 +29,45 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return debian.own_packages(tmp_path_factory.mktemp("own"))
 
 
+@pytest.fixture(scope="module")
+def bare_system(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chroot]:
+    with system(own, tmp_path_factory.mktemp("bare"), BARE) as chroot:
+        yield chroot
+
+
 @pytest.fixture
-def bare(own: Path, tmp_path: Path) -> Iterator[Chroot]:
+def bare(bare_system: Chroot, tmp_path: Path) -> Iterator[Chroot]:
     """Debian with Python, and not one library."""
-    yield from system(own, tmp_path, BARE)
+    with fresh(bare_system, tmp_path) as chroot:
+        yield chroot
+
+
+@pytest.fixture(scope="module")
+def whole_system(own: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chroot]:
+    with system(own, tmp_path_factory.mktemp("whole"), WHOLE) as chroot:
+        yield chroot
 
 
 @pytest.fixture
-def whole(own: Path, tmp_path: Path) -> Iterator[Chroot]:
+def whole(whole_system: Chroot, tmp_path: Path) -> Iterator[Chroot]:
     """Debian with a kernel, two modules built by DKMS, and what builds packages."""
-    yield from system(own, tmp_path, WHOLE)
+    with fresh(whole_system, tmp_path) as chroot:
+        yield chroot
+
+
+@pytest.fixture(scope="module")
+def ruined_system(whole_system: Chroot, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chroot]:
+    """The same, after a kernel arrived while stripping failed: both modules unstripped, nobody has noticed."""
+    with fresh(whole_system, tmp_path_factory.mktemp("ruined")) as chroot:
+        ruin_stripping(chroot)
+        kernel_arrives(chroot)
+        yield chroot
+
+
+@pytest.fixture
+def ruined(ruined_system: Chroot, tmp_path: Path) -> Iterator[Chroot]:
+    with fresh(ruined_system, tmp_path) as chroot:
+        yield chroot
 
 
 def state(chroot: Chroot, package: str = "pkghook") -> str:
@@ -130,16 +159,18 @@ def test_owned_modules_are_looked_at_only(whole: Chroot, corpus: Path, tmp_path:
 # --- DKMS ------------------------------------------------------------------------------------------------------------
 
 
-def ruin_stripping(chroot: Chroot, *, signing: bool) -> None:
-    """DKMS is told not to strip one module, and meets a `strip` that does nothing on the way to the other."""
+def ruin_stripping(chroot: Chroot) -> None:
+    """DKMS may not strip one module, meets a `strip` that does nothing on the way to the other, and cannot sign."""
     chroot.put(f"etc/dkms/{SOURCES[WRITEBOOST]}.conf", "STRIP[0]=no\n")
     chroot.put("usr/local/bin/strip", "#!/bin/sh\nexit 0\n", 0o755)
     with (chroot.path / "etc/initramfs-tools/modules").open("a") as file:
         file.write(f"{WRITEBOOST}\n{LIME}\n")
-    if not signing:
-        chroot.must("dpkg", "--remove", "--force-depends", "openssl")
-        for key in chroot.path.glob("var/lib/dkms/mok.*"):
-            key.unlink()
+    chroot.must("sh", "-c", "mkdir /root/keys && mv /var/lib/dkms/mok.* /root/keys && mv /usr/bin/openssl /root")
+
+
+def sign_again(chroot: Chroot) -> None:
+    """DKMS can sign, with the key that it had."""
+    chroot.must("sh", "-c", "mv /root/keys/* /var/lib/dkms && mv /root/openssl /usr/bin")
 
 
 def kernel_arrives(chroot: Chroot) -> str:
@@ -174,39 +205,35 @@ def in_initramfs(chroot: Chroot) -> dict[str, int]:
     return {path.stem: path.stat().st_size for path in unpacked.rglob("updates/dkms/*.ko")}
 
 
-def test_dkms_modules_are_unstripped_without_pkghook(whole: Chroot) -> None:
+def test_dkms_modules_are_unstripped_without_pkghook(ruined: Chroot) -> None:
     """What the next test is there against."""
-    ruin_stripping(whole, signing=False)
-    kernel_arrives(whole)
-    assert set(installed(whole)) == {WRITEBOOST, LIME}
-    assert all(size > SMALL for size in installed(whole).values()), installed(whole)
-    assert in_initramfs(whole) == installed(whole)
+    assert set(installed(ruined)) == {WRITEBOOST, LIME}
+    assert all(size > SMALL for size in installed(ruined).values()), installed(ruined)
+    assert in_initramfs(ruined) == installed(ruined)
 
 
-def test_dkms_modules_are_stripped_before_they_enter_the_initramfs(whole: Chroot) -> None:
-    ruin_stripping(whole, signing=False)
-    kernel_arrives(whole)
-    before = {path.name: path.read_bytes() for path in built(whole)}
-    said = install(whole, "pkghook")
+def test_dkms_modules_are_stripped_before_they_enter_the_initramfs(ruined: Chroot) -> None:
+    before = {path.name: path.read_bytes() for path in built(ruined)}
+    said = install(ruined, "pkghook")
     assert "2 stripped" in said
-    at_installation = installed(whole)
+    at_installation = installed(ruined)
     assert set(at_installation) == {WRITEBOOST, LIME}
     assert all(size < SMALL for size in at_installation.values())
-    said = kernel_arrives(whole)
+    said = kernel_arrives(ruined)
     assert said.index("postinst.d/dkms:") < said.index("postinst.d/dkms-pkghook:") < said.index("initramfs-tools:")
-    assert installed(whole) == at_installation, "a fresh build is stripped to the same bytes"
-    assert in_initramfs(whole) == at_installation
-    for path in built(whole):
-        whole.path.joinpath("root", path.name).write_bytes(before[path.name])
-        after = f"/{path.relative_to(whole.path)}"
-        whole.must("pkghook", "verify", f"/root/{path.name}", after)
-        assert whole.must("modinfo", "-F", "vermagic", after).startswith(kernel(whole))
-    receipt = json.loads((whole.path / "var/lib/pkghook/dkms.json").read_text())
+    assert installed(ruined) == at_installation, "a fresh build is stripped to the same bytes"
+    assert in_initramfs(ruined) == at_installation
+    for path in built(ruined):
+        ruined.path.joinpath("root", path.name).write_bytes(before[path.name])
+        after = f"/{path.relative_to(ruined.path)}"
+        ruined.must("pkghook", "verify", f"/root/{path.name}", after)
+        assert ruined.must("modinfo", "-F", "vermagic", after).startswith(kernel(ruined))
+    receipt = json.loads((ruined.path / "var/lib/pkghook/dkms.json").read_text())
     assert {Path(entry["path"]).stem for entry in receipt["entries"]} == {WRITEBOOST, LIME}
-    assert (whole.path / "var/lib/pkghook" / f"{kernel(whole)}.json").is_file()
-    assert "Diff between" not in whole.must("dkms", "status"), "DKMS's own copy has the same bytes"
-    assert whole.must("dpkg", "-V") == ""
-    assert kernel_looked_at_again(whole) == ""
+    assert (ruined.path / "var/lib/pkghook" / f"{kernel(ruined)}.json").is_file()
+    assert "Diff between" not in ruined.must("dkms", "status"), "DKMS's own copy has the same bytes"
+    assert "/modules/" not in ruined.must("dpkg", "-V")
+    assert kernel_looked_at_again(ruined) == ""
 
 
 def test_modules_that_nobody_knows(whole: Chroot) -> None:
@@ -233,34 +260,34 @@ def kernel_looked_at_again(chroot: Chroot) -> str:
     return chroot.must("/etc/kernel/header_postinst.d/dkms-pkghook", kernel(chroot))
 
 
-def test_signed_modules_are_signed_again(whole: Chroot) -> None:
+def test_signed_modules_are_signed_again(ruined: Chroot) -> None:
     """DKMS has signed what it did not strip: stripped, signed with the same key, in the initramfs like that."""
-    ruin_stripping(whole, signing=True)
-    kernel_arrives(whole)
-    assert all(size > SMALL for size in installed(whole).values()), installed(whole)
-    signers = {path: signer(whole, path) for path in built(whole)}
+    sign_again(ruined)
+    kernel_arrives(ruined)
+    assert all(size > SMALL for size in installed(ruined).values()), installed(ruined)
+    signers = {path: signer(ruined, path) for path in built(ruined)}
     assert set(signers.values()) == {"DKMS module signing key"}
-    install(whole, "pkghook")
-    kernel_arrives(whole)
-    assert all(size < SMALL for size in installed(whole).values()), installed(whole)
-    assert {path: signer(whole, path) for path in built(whole)} == signers
-    assert all(path.read_bytes().endswith(inprocess.MARKER) for path in built(whole))
-    assert in_initramfs(whole) == installed(whole)
-    assert "Diff between" not in whole.must("dkms", "status"), "DKMS's own copy has the same bytes"
-    assert whole.must("dpkg", "-V") == ""
+    install(ruined, "pkghook")
+    kernel_arrives(ruined)
+    assert all(size < SMALL for size in installed(ruined).values()), installed(ruined)
+    assert {path: signer(ruined, path) for path in built(ruined)} == signers
+    assert all(path.read_bytes().endswith(inprocess.MARKER) for path in built(ruined))
+    assert in_initramfs(ruined) == installed(ruined)
+    assert "Diff between" not in ruined.must("dkms", "status"), "DKMS's own copy has the same bytes"
+    assert "/modules/" not in ruined.must("dpkg", "-V")
 
 
-def test_signed_modules_without_the_key(whole: Chroot) -> None:
+def test_signed_modules_without_the_key(ruined: Chroot) -> None:
     """A new signature cannot be had: said, and left alone. The kernel's installation goes on."""
-    ruin_stripping(whole, signing=True)
-    kernel_arrives(whole)
-    before = {path: path.read_bytes() for path in built(whole)}
-    for key in whole.path.glob("var/lib/dkms/mok.*"):
+    sign_again(ruined)
+    kernel_arrives(ruined)
+    before = {path: path.read_bytes() for path in built(ruined)}
+    for key in ruined.path.glob("var/lib/dkms/mok.*"):
         key.unlink()
-    said = install(whole, "pkghook")
+    said = install(ruined, "pkghook")
     assert all(path.name in said for path in before)
-    assert {path: path.read_bytes() for path in built(whole)} == before
-    assert state(whole) == "installed"
+    assert {path: path.read_bytes() for path in built(ruined)} == before
+    assert state(ruined) == "installed"
 
 
 def test_removal_gives_back_the_slot(whole: Chroot) -> None:
@@ -276,30 +303,27 @@ def test_removal_gives_back_the_slot(whole: Chroot) -> None:
     assert {signer(whole, path) for path in built(whole)} == {"DKMS module signing key"}
 
 
-def test_dry_run_by_configuration(whole: Chroot) -> None:
-    ruin_stripping(whole, signing=False)
-    whole.put("etc/pkghook.toml", "dry-run = true\n")
-    install(whole, "pkghook")
-    kernel_arrives(whole)
-    assert all(size > SMALL for size in installed(whole).values())
+def test_dry_run_by_configuration(ruined: Chroot) -> None:
+    ruined.put("etc/pkghook.toml", "dry-run = true\n")
+    install(ruined, "pkghook")
+    kernel_arrives(ruined)
+    assert all(size > SMALL for size in installed(ruined).values())
 
 
 @pytest.mark.parametrize("why", ["image-based", "read-only"])
-def test_frozen_systems(whole: Chroot, why: str) -> None:
+def test_frozen_systems(ruined: Chroot, why: str) -> None:
     """Nothing is changed or written, and nothing fails, where the system is not changed in place."""
-    ruin_stripping(whole, signing=False)
-    kernel_arrives(whole)
-    install_without_look(whole)
+    install_without_look(ruined)
     script = "/usr/libexec/pkghook/look"
     if why == "image-based":
-        whole.put("run/ostree-booted", "")
+        ruined.put("run/ostree-booted", "")
     else:
         script = f"mount --bind /usr /usr && mount -o remount,bind,ro /usr && {script}"
-    said = whole.run("sh", "-c", script)
+    said = ruined.run("sh", "-c", script)
     assert said.status == 0, said.output
     assert "debug information is left" in said.output
-    assert all(size > SMALL for size in installed(whole).values())
-    assert list((whole.path / "var/lib/pkghook").iterdir()) == []
+    assert all(size > SMALL for size in installed(ruined).values())
+    assert list((ruined.path / "var/lib/pkghook").iterdir()) == []
 
 
 def install_without_look(chroot: Chroot) -> None:
