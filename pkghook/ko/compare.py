@@ -2,7 +2,7 @@
 
 The finding ids are those of the direct verifier, `prove`.  Two more things may differ than there: the
 build-id, which debugedit writes anew, and a new .gnu_debuglink.  Debug information that is still there
-is no fault.
+is no fault, and sections that nobody reads may be gone, which is told.
 """
 
 from __future__ import annotations
@@ -28,6 +28,13 @@ _FIELDS = ("type", "flags", "align", "entsize", "size")
 _FREE_FLAGS = SHF_INFO_LINK | 0x30  # of a table: also SHF_MERGE and SHF_STRINGS, which are for linkers
 _CLASS32 = "01"  # of e_ident, as hex
 TOLD = 3  # faults of one kind that are told of one module
+# What eu-strip without -g, as find-debuginfo runs it, takes from modules beside debug information and what is missed.
+# Neither the kernel's loader nor kmod looks any of these up (loader contract, section 4), by name or by type.
+UNREAD = {
+    ".comment": "versions of compilers, for people",
+    ".note.GNU-stack": "a mark for linkers; the kernel maps no stack for a module",
+    ".ARM.attributes": "instruction set and ABI, for linkers and disassemblers; the kernel goes by e_flags",
+}
 
 
 def compare(recorded: Facts, now: Facts) -> tuple[Fault, ...]:
@@ -78,10 +85,16 @@ def loaded_sections(recorded: Facts, now: Facts) -> Iterator[Fault]:
 
 
 def other_sections(recorded: Facts, now: Facts) -> Iterator[Fault]:
-    """V3: every other section outside the debug set is there, to the byte; only .gnu_debuglink may be new."""
-    before = {part.name for part in recorded.others}
+    """V3: every other section outside the debug set is there, to the byte; only .gnu_debuglink may be new.
+
+    One whole kind of those in `UNREAD` may be gone.
+    """
+    before, there = ({part.name for part in known.others} for known in (recorded, now))
     after = [part for part in now.others if part.name in before or part.name != ".gnu_debuglink"]
-    yield from _sections("section-changed", recorded.others, after)
+    unread = [part for part in recorded.others if part.name in UNREAD and part.name not in there]
+    yield from _sections("section-changed", [part for part in recorded.others if part not in unread], after)
+    if unread:
+        yield fault("unread-lost", sections=" ".join(part.name for part in unread), bytes=sum(p.size for p in unread))
 
 
 def _sections(id: str, before: Iterable[Part], after: Iterable[Part]) -> Iterator[Fault]:
