@@ -177,3 +177,11 @@ def signer(home: Path) -> str:
     words = "req -new -x509 -newkey rsa:2048 -nodes -days 9 -subj /CN=test -keyout"
     subprocess.run([openssl, *words.split(), key, "-out", cert], check=True, capture_output=True)
     return f"{found[-1]} sha256 {key} {cert}"
+
+
+def plant_python(home: Path, python: str) -> tuple[Path, Path]:
+    """A stand-in for the interpreter that passes everything on, and the file where it notes its calls."""
+    path, log = home / "python", home / "python.log"
+    path.write_text(f'#!/bin/sh\necho "$PKGHOOK_JOBS $1 $2 $3 $4" >> "{log}"\nexec "{python}" "$@"\n')
+    path.chmod(0o755)
+    return path, log
