@@ -131,7 +131,9 @@ def test_debuginfo_of_plain_modules(place: Bench, modules: dict[str, Path]) -> N
 
 def test_debuginfo_with_jobs_and_a_broken_tool(place: Bench, modules: dict[str, Path]) -> None:
     """find-debuginfo exits 0 where its workers fail, and its strip tool has told no lie that it looks for."""
-    text = spec({**modules, "second.ko": modules["crc-itu-t.ko"]}, first="%{?pkghook_debuginfo}", tags="%debug_package\n")
+    text = spec(
+        {**modules, "second.ko": modules["crc-itu-t.ko"]}, first="%{?pkghook_debuginfo}", tags="%debug_package\n"
+    )
     stopped(
         place.build(text, "--define", "_smp_build_ncpus 2", PATH=place.lie()),
         "find-debuginfo made no debug file for",
