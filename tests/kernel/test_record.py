@@ -206,8 +206,26 @@ def test_compressed_and_signed_when_recorded(corpus: Path, tmp_path: Path) -> No
 def test_eu_strip_without_g_eats_btf(copied: Build) -> None:
     ran(("eu-strip",), "amd64", *copied.modules())
     for found in copied.judged().values():
-        assert (found[0], ids(found)) == (Proof.NONE, ["section-changed"])
-        assert ".BTF" in [said["section"] for said in evidence(found, "section-changed")]
+        assert (found[0], ids(found)) == (Proof.NONE, ["section-changed", "unread-lost"])
+        assert [said["section"] for said in evidence(found, "section-changed")] == [".BTF"]
+
+
+def test_find_debuginfo_s_eu_strip_told_to_keep_btf(copied: Build) -> None:
+    """What it takes from every module then is read by nobody."""
+    ran(("eu-strip", "--remove-comment", "--keep-section", ".BTF"), "amd64", *copied.modules())
+    for found in copied.judged().values():
+        assert (found[0], ids(found)) == (Proof.RECORDED, ["unread-lost"])
+        assert evidence(found, "unread-lost")[0]["sections"] == ".comment .note.GNU-stack"
+
+
+def test_what_find_debuginfo_s_eu_strip_takes_from_other_machines(corpus: Path, tmp_path: Path) -> None:
+    """s390x and armel have no .BTF: nothing that is read is lost, as the plain `%debug_package` has it."""
+    for kernel, lost in (("s390x", ".comment .note.GNU-stack"), ("armel", ".comment .note.GNU-stack .ARM.attributes")):
+        build = recorded(planted(some(need_kernel(corpus, kernel, "dbg"), 12), tmp_path / kernel))
+        ran(("eu-strip", "--remove-comment"), "amd64", *build.modules())
+        for found in build.judged().values():
+            assert (found[0], ids(found)) == (Proof.RECORDED, ["unread-lost"])
+            assert sorted(str(evidence(found, "unread-lost")[0]["sections"]).split()) == sorted(lost.split())
 
 
 def test_strip_unneeded_loses_symbols(copied: Build) -> None:

@@ -137,7 +137,7 @@ License: GPL-2.0-only
 """
 
 
-def spec(  # noqa: PLR0913  the parts of a spec
+def spec(
     modules: Mapping[str, Path],
     *,
     first: str = "%{?pkghook_hook}",

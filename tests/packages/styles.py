@@ -9,79 +9,93 @@ from typing import NamedTuple
 from pkghook.model import Proof
 from tests.packages.rpmbuilds import EXTRA, HOOKS, Bench, spec
 
-Modules = Mapping[str, Path]
 EACH = f"find %{{buildroot}}/{EXTRA} -name '*.ko'"
 XZ = "xz --check=crc32 --lzma2=dict=1MiB"
 
 
-class Style(NamedTuple):
-    """A way to pack modules. `write` takes modules, a command that signs, and whether to use the hook."""
+class Wish(NamedTuple):
+    """What a spec is to do."""
 
-    write: Callable[[Modules, str, bool], str]
+    modules: Mapping[str, Path]
+    signer: str  # a command
+    hook: bool = True
+
+    @property
+    def line(self) -> str:
+        """The first line of the spec."""
+        return "%{?pkghook_hook}" if self.hook else ""
+
+    @property
+    def run(self) -> str:
+        """The command in %install."""
+        return "%{pkghook_run}" if self.hook else ":"
+
+    @property
+    def sign(self) -> str:
+        """The command that signs all modules."""
+        return f"for module in $({EACH}); do {self.signer} $module; done"
+
+
+class Style(NamedTuple):
+    """A way to pack modules."""
+
+    write: Callable[[Wish], str]
     vendor: str = ""  # macros of a vendor: "{config}" stands for the directory of rpm's configuration
     signed: bool = False  # the packaged modules are
     suffix: str = ""  # that the packaged modules have behind .ko
     proof: Proof = Proof.VERIFIED  # what the receipt says
 
 
-def plain(modules: Modules, sign: str, hook: bool) -> str:
+def plain(wish: Wish) -> str:
     """Nothing but the hook line."""
-    del sign
-    return spec(modules, first="%{?pkghook_hook}" if hook else "")
+    return spec(wish.modules, first=wish.line)
 
 
-def debuginfo(modules: Modules, sign: str, hook: bool) -> str:
+def debuginfo(wish: Wish) -> str:
     """With a debuginfo package; without the hook the modules have to be executable to get into it."""
-    del sign
-    macros = "%global _enable_debug_packages 1"
-    first = "%{?pkghook_debuginfo}" if hook else ""
-    return spec(modules, first=first, macros=macros, tags="%debug_package\n", mode="644" if hook else "755")
+    first, mode = ("%{?pkghook_debuginfo}", "644") if wish.hook else ("", "755")
+    return spec(wish.modules, first=first, tags="%debug_package\n", mode=mode)
 
 
-def kmodtool(modules: Modules, sign: str, hook: bool) -> str:
-    """Order of kmodtool's text (hooks.md 2): debug, arch, os, sign, xz; expanded at once, behind the tags."""
+def kmodtool(wish: Wish) -> str:
+    """The order of kmodtool's text: debug, arch, os, sign, xz; expanded at once, behind the tags."""
     body = (
         "%global __spec_install_post %{?__debug_package:%{__debug_install_post}} \\\n"
         "    %{__arch_install_post} \\\n    %{__os_install_post} \\\n"
-        f"    for module in $({EACH}); do {sign} $module; done \\\n"
-        f"    {EACH} -exec {XZ} {{}} + \\\n%{{nil}}\n"
+        f"    {wish.sign} \\\n    {EACH} -exec {XZ} {{}} + \\\n%{{nil}}\n"
     )
-    return spec(modules, first="%{?pkghook_hook}" if hook else "", tags=body)
+    return spec(wish.modules, first=wish.line, tags=body)
 
 
-def elrepo(modules: Modules, sign: str, hook: bool) -> str:
-    """elrepo style (hooks.md 4): a __spec_install_post without os_install_post, strip and sign at the end of %install."""
+def elrepo(wish: Wish) -> str:
+    """elrepo's way: strip and sign at the end of %install, and a __spec_install_post without os_install_post."""
     macros = "%define __spec_install_post %{_rpmconfigdir}/brp-compress\n%define debug_package %{nil}"
-    steps = ["%{pkghook_run}" if hook else ":", f"for module in $({EACH}); do {sign} $module; done"]
-    return spec(modules, first="", macros=macros, install="\n".join(steps))
+    return spec(wish.modules, first="", macros=macros, install=f"{wish.run}\n{wish.sign}")
 
 
-def sign_in_install(modules: Modules, sign: str, hook: bool) -> str:
+def sign_in_install(wish: Wish) -> str:
     """Stripped by pkghook and signed in %install, with the hook to notice who touches them behind that."""
-    steps = ["%{pkghook_run}" if hook else ":", f"for module in $({EACH}); do {sign} $module; done"]
-    return spec(modules, first="%{?pkghook_hook}" if hook else "", install="\n".join(steps))
+    return spec(wish.modules, first=wish.line, install=f"{wish.run}\n{wish.sign}")
 
 
-def hard_links(modules: Modules, sign: str, hook: bool) -> str:
+def hard_links(wish: Wish) -> str:
     """Each module has a second name."""
-    del sign
-    steps = [f"ln %{{buildroot}}/{EXTRA}/{name} %{{buildroot}}/{EXTRA}/second-{name}" for name in modules]
-    return spec(modules, first="%{?pkghook_hook}" if hook else "", install="\n".join(steps))
+    steps = [f"ln %{{buildroot}}/{EXTRA}/{name} %{{buildroot}}/{EXTRA}/second-{name}" for name in wish.modules]
+    return spec(wish.modules, first=wish.line, install="\n".join(steps))
 
 
-def compressed(modules: Modules, sign: str, hook: bool) -> str:
+def compressed(wish: Wish) -> str:
     """Compressed in %install."""
-    del sign
-    return spec(modules, first="%{?pkghook_hook}" if hook else "", install=f"{EACH} -exec {XZ} {{}} +")
+    return spec(wish.modules, first=wish.line, install=f"{EACH} -exec {XZ} {{}} +")
 
 
-def kmp(modules: Modules, sign: str, hook: bool) -> str:
+def kmp(wish: Wish) -> str:
     """RHEL's %kernel_module_package: no line of ours; without the hook its slot is empty."""
-    tags = f"%global __brp_kmod_sign for module in $({EACH}); do {sign} $module; done\n%kmp\n"
-    empty = "" if hook else "%global __brp_kmod_pre_sign_process %{nil}"
-    return spec(modules, first="", macros=empty, tags=tags)
+    macros = "" if wish.hook else "%global __brp_kmod_pre_sign_process %{nil}"
+    return spec(wish.modules, first="", macros=macros, tags=f"%global __brp_kmod_sign {wish.sign}\n%kmp\n")
 
 
+# Against a model of macros.kmp in kernel-srpm-macros: debug stays a macro, arch and os are expanded where it stands.
 KMP = """\
 %kmp() %{expand:
 %%global __spec_install_post \\\\
@@ -95,12 +109,12 @@ KMP = """\
 """
 
 
-def suse(modules: Modules, sign: str, hook: bool) -> str:
+def suse(wish: Wish) -> str:
     """SUSE: no line of ours."""
-    del sign, hook
-    return spec(modules, first="")
+    return spec(wish.modules, first="")
 
 
+# Against a model of rpm-config-SUSE: brp-suse runs what lies in brp-suse.d, by name; 99 sees what will be signed.
 SUSE = """\
 %__os_install_post {config}/brp-compress \\
     {config}/brp-suse \\

@@ -12,7 +12,7 @@ from pkghook.model import Compression
 from tests import shapes
 from tests.modules import named, shipped
 from tests.packages.rpmbuilds import EXTRA, Bench, Built, bench, signer, spec
-from tests.packages.styles import STYLES, prepare
+from tests.packages.styles import STYLES, Wish, prepare
 from tests.support import need_tool
 
 CLOSED = "pkghook's gate is closed"
@@ -48,7 +48,7 @@ def refused(built: Built, *words: str) -> None:
 def test_every_style_without_the_hook(style: str, tmp_path: Path, modules: dict[str, Path]) -> None:
     made = bench(tmp_path, gate=True)
     prepare(made, STYLES[style], hook=False)
-    text = STYLES[style].write(modules, signer(tmp_path), False)
+    text = STYLES[style].write(Wish(modules, signer(tmp_path), hook=False))
     if style == "debuginfo":  # find-debuginfo has stripped it, and eaten .BTF, which nobody can see afterwards
         assert made.build(text).status == 0
         return
@@ -59,7 +59,7 @@ def test_every_style_without_the_hook(style: str, tmp_path: Path, modules: dict[
 def test_every_style_with_the_hook(style: str, tmp_path: Path, modules: dict[str, Path]) -> None:
     made = bench(tmp_path, gate=True)
     prepare(made, STYLES[style])
-    built = made.build(STYLES[style].write(modules, signer(tmp_path), True))
+    built = made.build(STYLES[style].write(Wish(modules, signer(tmp_path))))
     assert built.status == 0, built.log
     assert CLOSED not in built.log
 

@@ -11,7 +11,7 @@ from pkghook.model import Compression
 from tests import jobs
 from tests.modules import named
 from tests.packages.rpmbuilds import Bench, Built, bench, signer
-from tests.packages.styles import STYLES, Style, prepare
+from tests.packages.styles import STYLES, Style, Wish, prepare
 
 MODULES = ("crc-itu-t", "nls_utf8")
 MARK = b"~Module signature appended~\n"
@@ -66,7 +66,7 @@ def originals(modules: dict[str, Path], names: set[str], where: Path) -> Path:
 
 
 def test_stripped_and_the_same(style: Style, place: Bench, modules: dict[str, Path], sign: str, tmp_path: Path) -> None:
-    built = place.build(style.write(modules, sign, True))
+    built = place.build(style.write(Wish(modules, sign)))
     assert built.status == 0, built.log
     packaged = built.modules()
     assert {name.removeprefix("second-") for name in packaged} == {f"{name}{style.suffix}" for name in modules}
@@ -98,7 +98,7 @@ IN_CHAIN = [name for name in STYLES if name != "debuginfo"]  # there modules com
 
 @pytest.mark.parametrize("style", IN_CHAIN, indirect=True)
 def test_a_broken_tool_makes_the_chain_fall(style: Style, place: Bench, modules: dict[str, Path], sign: str) -> None:
-    built = place.build(style.write(modules, sign, True), PATH=place.lie(), PKGHOOK_CHAIN="objcopy,strip,native")
+    built = place.build(style.write(Wish(modules, sign)), PATH=place.lie(), PKGHOOK_CHAIN="objcopy,strip,native")
     assert built.status == 0, built.log
     for entry in built.receipt().entries if style is not STYLES["sign in install"] else ():
         assert [attempt.outcome.value for attempt in entry.attempts] == ["failed", "failed", "passed"]
@@ -110,7 +110,7 @@ def test_a_broken_tool_makes_the_chain_fall(style: Style, place: Bench, modules:
 @pytest.mark.parametrize("style", IN_CHAIN, indirect=True)
 def test_every_step_broken_stops_the_build(style: Style, place: Bench, modules: dict[str, Path], sign: str) -> None:
     path = place.lie("writes half a module")
-    built = place.build(style.write(modules, sign, True), PATH=path, PKGHOOK_CHAIN="objcopy,eu-strip,strip")
+    built = place.build(style.write(Wish(modules, sign)), PATH=path, PKGHOOK_CHAIN="objcopy,eu-strip,strip")
     stopped(built, "chain-exhausted", *modules)
 
 
@@ -119,7 +119,7 @@ def test_a_module_that_cannot_be_stripped(
 ) -> None:
     cut = tmp_path / "cut.ko"
     cut.write_bytes(modules["crc-itu-t.ko"].read_bytes()[:-100])
-    built = place.build(style.write({**modules, "cut.ko": cut}, sign, True))
+    built = place.build(style.write(Wish({**modules, "cut.ko": cut}, sign)))
     stopped(built, "section-outside-file", "cut.ko")
 
 
