@@ -327,8 +327,8 @@ def test_everything_at_once() -> None:
             change(after)
     ids = {id for _, id, _ in CHANGES.values()} - {"header-changed", "relocation-symbol-lost"}
     assert set(changes(before, after)) == ids
-    before = shapes.stripped(AMD64, Sec(".small", b"1"), Sec(".large", b"123"))
-    lost = [dict(fault.evidence)["section"] for fault in compare(known(before), known(shapes.stripped()))]
+    fuller = shapes.stripped(AMD64, Sec(".small", b"1"), Sec(".large", b"123"))
+    lost = [dict(fault.evidence)["section"] for fault in compare(known(fuller), known(shapes.stripped()))]
     assert lost == [".large", ".small"]
 
 
