@@ -43,7 +43,7 @@ class Built(NamedTuple):
 
     def sizes(self, package: str = PACKAGE) -> dict[str, int]:
         """Bytes of each file, by name, as `rpm -qp` has them."""
-        lines = query(self.rpms[package], "[%{FILENAMES} %{FILESIZES}\\n]").splitlines()
+        lines = query(self.rpms[package], "[%{FILENAMES} %{LONGFILESIZES}\\n]").splitlines()
         return {Path(name).name: int(size) for name, size in (line.rsplit(" ", 1) for line in lines)}
 
     def unpacked(self, package: str = PACKAGE) -> Path:
