@@ -34,7 +34,7 @@ class Machine(NamedTuple):
 
     def run(self, *argv: str | Path, more: str = "") -> subprocess.CompletedProcess[str]:
         """A command on the machine; `more` is shell that is run before, outside: the machine is `$0/root`."""
-        enter = ["unshare", "--mount", "sh", "-c", ENTER.replace("{more}", more), self.home]
+        enter: list[str | Path] = ["unshare", "--mount", "sh", "-c", ENTER.replace("{more}", more), self.home]
         return subprocess.run([*enter, *argv], capture_output=True, text=True, check=False)
 
     def did(self, *argv: str | Path, more: str = "") -> str:

@@ -139,7 +139,11 @@ PLUGIN = "/usr/lib/kernel/install.d/45-pkghook.install"
 def test_kernel_install_strips_before_depmod_and_initrd(host: Machine, stock: Stock) -> None:
     need_tool("kernel-install")
     stray = plant(host, stock.module)
-    host.did("sh", "-c", "mkdir -p /boot/loader; echo > /boot/vmlinuz; echo 0123456789abcdef0123456789abcdef > /etc/machine-id")
+    host.did(
+        "sh",
+        "-c",
+        "mkdir -p /boot/loader; echo > /boot/vmlinuz; echo 0123456789abcdef0123456789abcdef > /etc/machine-id",
+    )
     seen = '#!/bin/sh\nstat -c "seen by 50: %s" /usr/lib/modules/$2/updates/dkms/dkms.ko >&2\n'
     host.did("sh", "-c", f"printf '{seen}' > /etc/kernel/install.d/50-see.install; chmod +x /etc/kernel/install.d/*")
     said = host.did("kernel-install", "add", KERNEL, "/boot/vmlinuz")
