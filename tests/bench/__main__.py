@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from tests.bench import measure, rivals, table
 from tests.bench.measure import BenchError, Used
+from tests.bench.packing import PACKINGS
 from tests.bench.rivals import Place, Rival
 from tests.bench.table import Figures
 from tests.setup import kernels, room
@@ -74,11 +75,22 @@ def show(text: str) -> None:
 
 def tree(bench: Bench) -> list[Figures]:
     """All unstripped modules of the amd64 kernel."""
+    source = modules_of_amd64(bench)
+    return bench.contest(rivals.TREE, source, subject_of(source))
+
+
+def modules_of_amd64(bench: Bench) -> Path:
+    """The `lib/modules` of the unstripped kernel."""
     source = next(bench.home.glob("amd64/dbg/**/lib/modules"), None)
     if source is None:
         raise SetupError("no unstripped modules of amd64; `tests/corpus amd64` fetches them")
+    return source
+
+
+def subject_of(source: Path) -> str:
+    """How many modules of which kernel."""
     (kernel,) = (path.name for path in source.iterdir())
-    return bench.contest(rivals.TREE, source, f"{sum(1 for _ in source.rglob('*.ko'))} modules of {kernel}")
+    return f"{sum(1 for _ in source.rglob('*.ko'))} modules of {kernel}"
 
 
 def largest(bench: Bench) -> list[Figures]:
@@ -87,6 +99,20 @@ def largest(bench: Bench) -> list[Figures]:
     if source is None:
         raise SetupError("no unstripped amdgpu of riscv64; `tests/corpus riscv64` fetches it")
     return bench.contest(rivals.LARGEST, source, f"{source.name}, {kernels.size_text(source.stat().st_size)}")
+
+
+def rpm(bench: Bench) -> list[Figures]:
+    """All unstripped modules of the amd64 kernel, packed by rpmbuild."""
+    source = modules_of_amd64(bench)
+    cache = kernels.cache_dir()
+    turns: list[list[Used]] = []
+    show(f"packing {bench.rounds} times, {len(PACKINGS)} ways")
+    for _ in range(bench.rounds):
+        turns.append([])
+        for packing in PACKINGS:
+            with room.made(bench.place or room.find(2 * rivals.size_of(source), cache)) as scratch:
+                turns[-1].append(packing.run(scratch, source))
+    return figures([(each.what, each.command) for each in PACKINGS], turns, subject_of(source))
 
 
 def start(bench: Bench) -> list[Figures]:
@@ -120,6 +146,7 @@ PARTS: dict[str, Callable[[Bench], list[Figures]]] = {
     "tree": tree,
     "largest": largest,
     "audit": audit,
+    "rpm": rpm,
 }
 
 
