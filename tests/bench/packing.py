@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from tests.bench import measure
 from tests.bench.measure import BenchError, Used
-from tests.packages.rpmbuilds import PACKAGE, Built, bench, spec
+from tests.packages.rpmbuild import PACKAGE, Built, bench, spec
 
 PAYLOAD = "_binary_payload w.ufdio"  # else most of the time is the compressor's
 COMMAND = f"rpmbuild -bb --define '{PAYLOAD}'"

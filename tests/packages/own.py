@@ -8,7 +8,7 @@ import tarfile
 from pathlib import Path
 
 from pkghook import __version__
-from tests.packages.rpmbuilds import HOOKS
+from tests.packages.rpmbuild import HOOKS
 from tests.repo.tree import ROOT, files
 from tests.support import lacking, need_tool
 

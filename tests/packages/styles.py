@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pkghook.model import Proof
-from tests.packages.rpmbuilds import EXTRA, HOOKS, Bench, spec
+from tests.packages.rpmbuild import EXTRA, HOOKS, Bench, spec
 
 EACH = f"find %{{buildroot}}/{EXTRA} -name '*.ko'"
 XZ = "xz --check=crc32 --lzma2=dict=1MiB"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests import jobs
-from tests.packages.rpmbuilds import PACKAGE, TAGS, Built, bench, query
+from tests.packages.rpmbuild import PACKAGE, TAGS, Built, bench, query
 from tests.setup import dkms, kernels
 from tests.setup.apt import SetupError
 from tests.support import lacking, need_tool

@@ -11,7 +11,7 @@ from pkghook.ko import codec
 from pkghook.model import Compression
 from tests import shapes
 from tests.modules import named, shipped
-from tests.packages.rpmbuilds import EXTRA, Bench, Built, bench, signer, spec
+from tests.packages.rpmbuild import EXTRA, Bench, Built, bench, signer, spec
 from tests.packages.styles import STYLES, Wish, prepare
 from tests.support import need_tool
 

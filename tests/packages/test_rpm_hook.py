@@ -10,7 +10,7 @@ import pytest
 
 from tests import shapes
 from tests.modules import named, shipped
-from tests.packages.rpmbuilds import EXTRA, HOOKS, Bench, Built, bench, plant_python, spec
+from tests.packages.rpmbuild import EXTRA, HOOKS, Bench, Built, bench, plant_python, spec
 from tests.packages.styles import KMP
 from tests.support import need_tool
 

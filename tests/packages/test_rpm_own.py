@@ -9,7 +9,7 @@ import pytest
 
 from pkghook import __version__
 from tests.packages import own
-from tests.packages.rpmbuilds import CHECKOUT, HOOKS, query
+from tests.packages.rpmbuild import CHECKOUT, HOOKS, query
 from tests.support import need_tool
 
 SCRIPTS = ("brp-pkghook", "brp-16-pkghook", "pkghook-check-files", "look", "45-pkghook.install")

@@ -10,7 +10,7 @@ from pkghook.ko import codec
 from pkghook.model import Compression
 from tests import jobs
 from tests.modules import named
-from tests.packages.rpmbuilds import Bench, Built, bench, signer
+from tests.packages.rpmbuild import Bench, Built, bench, signer
 from tests.packages.styles import STYLES, Style, Wish, prepare
 
 MODULES = ("crc-itu-t", "nls_utf8")

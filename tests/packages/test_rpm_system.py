@@ -12,7 +12,7 @@ import pytest
 from tests.modules import named, shipped
 from tests.packages import own
 from tests.packages.machine import Machine, machine
-from tests.packages.rpmbuilds import EXTRA, KERNEL, PACKAGE, bench, spec
+from tests.packages.rpmbuild import EXTRA, KERNEL, PACKAGE, bench, spec
 from tests.support import need_tool
 
 DKMS = f"lib/modules/{KERNEL}/updates/dkms"
