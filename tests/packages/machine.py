@@ -24,7 +24,7 @@ mount --bind /dev "$0/root/dev"
 {more}
 exec chroot "$0/root" /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 "$@"
 """
-RPM = ("rpm", "--force-debian", "--nodeps")  # Debian's rpm knows no python3, and asks whether it is meant
+RPM = ("rpm", "--force-debian")  # Debian's asks whether it is meant
 
 
 class Machine(NamedTuple):
@@ -43,9 +43,9 @@ class Machine(NamedTuple):
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout + done.stderr
 
-    def rpm(self, *argv: str | Path, more: str = "") -> str:
-        """`rpm`; packages must have been sent."""
-        return self.did(*RPM, *argv, more=more)
+    def rpm(self, *argv: str | Path) -> str:
+        """`rpm`; packages must have been sent. Nobody has told rpm here of python3 and the like."""
+        return self.did(*RPM, *argv, *(("--nodeps",) if argv[0] in {"-i", "-U", "-e", "-V"} else ()))
 
     def send(self, *paths: Path) -> list[str]:
         """Copies of files; where they are on the machine."""
@@ -71,5 +71,6 @@ def machine(home: Path, hidden: Iterable[str] = ("/var/lib/dpkg", "/usr/lib/modu
     if made.run("true").returncode:
         lacking(f"no overlay can be mounted in {home}")
     made.did("rm", "-rf", *hidden)
-    made.did("mkdir", "-p", "/usr/lib/modules")
+    made.did("mkdir", "-p", "/usr/lib/modules", "/etc/rpm")
+    made.path("/etc/rpm/macros.place").write_text("%_dbpath /var/lib/rpm\n")  # Debian's rpm has one for each user
     return made
