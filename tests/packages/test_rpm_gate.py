@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ from pkghook.ko import codec
 from pkghook.model import Compression
 from tests import shapes
 from tests.modules import named, shipped
-from tests.packages.rpmbuild import EXTRA, Bench, Built, bench, signer, spec
+from tests.packages.rpmbuild import CHECKOUT, EXTRA, Bench, Built, bench, signer, spec
 from tests.packages.styles import STYLES, Wish, prepare
 from tests.support import need_tool
 
@@ -141,3 +144,14 @@ def test_a_gate_that_cannot_judge_is_closed(place: Bench, modules: dict[str, Pat
 
 def test_an_interpreter_that_is_not_there(place: Bench, modules: dict[str, Path]) -> None:
     refused(place.build(spec(modules), "--define", "pkghook_python /nowhere/python3"), "/nowhere/python3")
+
+
+def test_the_same_in_small_for_any_system(module: Path) -> None:
+    """The script that other systems run; it prints what it found, and that all is well."""
+    python = Path(sys.executable).parent
+    environ = {**os.environ, "PATH": f"{python}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        [CHECKOUT / "tests" / "matrix" / "rpm", module], env=environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^RPM version .*, Python 3\..*, pkghook .*\nok: ", done.stdout)
