@@ -113,7 +113,7 @@ def test_the_same_with_a_debuginfo_package(driver: Driver, line: str) -> None:
     built = driver.build(line, tags="%debug_package\n", install=after)
     assert set(built.rpms) >= {PACKAGE, f"{PACKAGE}-debuginfo"}
     assert "[unread-lost]" in built.log
-    listing = "".join(query(path, "[%{FILENAMES}\\n]") for path in built.rpmbuilds.values())
+    listing = "".join(query(path, "[%{FILENAMES}\\n]") for path in built.rpms.values())
     assert re.search(r"/usr/lib/debug/lib/modules/.*/extra/v4l2loopback\.ko.*\.debug", listing)
     assert re.search(r"/usr/src/debug/", listing)
     assert max(built.sizes().values()) < 150_000
