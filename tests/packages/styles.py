@@ -91,7 +91,8 @@ def compressed(wish: Wish) -> str:
 
 def kmp(wish: Wish) -> str:
     """RHEL's %kernel_module_package: no line of ours; without the hook its slot is empty."""
-    macros = "" if wish.hook else "%global __brp_kmod_pre_sign_process %{nil}"
+    slots = "__brp_kmod_set_exec_bit", "__brp_kmod_pre_sign_process"
+    macros = "" if wish.hook else "\n".join(f"%global {slot} %{{nil}}" for slot in slots)
     return spec(wish.modules, first="", macros=macros, tags=f"%global __brp_kmod_sign {wish.sign}\n%kmp\n")
 
 
@@ -99,6 +100,7 @@ def kmp(wish: Wish) -> str:
 KMP = """\
 %kmp() %{expand:
 %%global __spec_install_post \\\\
+    %%{?__brp_kmod_set_exec_bit} \\\\
     %%%%{?__debug_package:%%%%{__debug_install_post}} \\\\
     %%{__arch_install_post} \\\\
     %%{__os_install_post} \\\\
@@ -158,3 +160,8 @@ def prepare(bench: Bench, style: Style, *, hook: bool = True) -> None:
             path = directory / name
             path.write_text(text)
             path.chmod(0o755)
+    if style.vendor == KMP:
+        path = bench.config / "redhat" / "brp-kmod-set-exec-bit"
+        path.parent.mkdir()
+        path.write_text("#!/bin/sh\nfind \"$RPM_BUILD_ROOT\" -name '*.ko' -exec chmod u+x {} +\n")
+        path.chmod(0o755)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from tests import shapes
 from tests.modules import named, shipped
 from tests.packages.rpmbuild import EXTRA, HOOKS, Bench, Built, bench, plant_python, spec
-from tests.packages.styles import KMP
+from tests.packages.styles import KMP, STYLES, prepare
 from tests.support import need_tool
 
 BRP_STRIP = "%global __brp_strip %{_rpmconfigdir}/brp-strip %{__strip}"
@@ -144,15 +145,27 @@ def test_debuginfo_with_jobs_and_a_broken_tool(place: Bench, modules: dict[str, 
 # --- where the line stands -------------------------------------------------------------------------------------------
 
 EXPANDED = "%global __spec_install_post %{__arch_install_post} %{__os_install_post}\n"
-ABSENT = "does not call it"
 
 
-@pytest.mark.parametrize("line", [EXPANDED, "%kmp\n"], ids=["kmodtool", "kernel_module_package"])
+@pytest.mark.parametrize("line", [EXPANDED, "%kmp\n"], ids=["kmodtool", "kernel_module_package without slots"])
 def test_a_line_behind_those_that_expand(place: Bench, modules: dict[str, Path], line: str) -> None:
-    place.vendor(KMP)
+    place.vendor(re.sub(".*__brp_kmod_.*\n", "", KMP))
     text = spec(modules, first="", tags=line + "%{?pkghook_hook}\n")
     stopped(place.build(text), "%{pkghook_hook} stands where it does nothing", "make it the first line of the spec")
     hooked(place.build(spec(modules, tags=line)))
+
+
+@pytest.mark.parametrize("line", ["", "%{?pkghook_hook}\n"], ids=["no line", "a line behind"])
+def test_kernel_module_package_with_slots(
+    place: Bench, modules: dict[str, Path], without_btf: dict[str, Path], line: str
+) -> None:
+    """RHEL's makes modules executable, so that find-debuginfo takes them: what that loses is noticed all the same."""
+    prepare(place, STYLES["kmp"])
+    tags = f"%kmp\n{line}"
+    hooked(place.build(spec(modules, first="", tags=tags)))
+    tags += "%debug_package\n"
+    stopped(place.build(spec(modules, first="", tags=tags)), "section: .BTF; lost: ", "[section-changed]")
+    hooked(place.build(spec(without_btf, first="", tags=tags)), "recorded")
 
 
 def test_a_spec_that_calls_no_scripts_of_rpm(place: Bench, modules: dict[str, Path]) -> None:
