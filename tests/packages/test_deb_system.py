@@ -21,7 +21,6 @@ pytestmark = pytest.mark.full
 
 WRITEBOOST, LIME = "dm-writeboost", "lime"  # by the names of their modules
 SOURCES = {WRITEBOOST: "dm-writeboost", LIME: "lime-forensics"}
-AUTOINSTALL = 'AUTOINSTALL="yes"\n'  # which its own dkms.conf does not ask for
 SMALL = 110_000  # bytes; neither module is larger without debug information, neither is smaller with it
 
 
@@ -163,7 +162,6 @@ def test_owned_modules_are_looked_at_only(whole: Chroot, corpus: Path, tmp_path:
 def ruin_stripping(chroot: Chroot) -> None:
     """DKMS may not strip one module, meets a `strip` that does nothing on the way to the other, and cannot sign."""
     chroot.put(f"etc/dkms/{SOURCES[WRITEBOOST]}.conf", "STRIP[0]=no\n")
-    chroot.put(f"etc/dkms/{SOURCES[LIME]}.conf", AUTOINSTALL)
     chroot.put("usr/local/bin/strip", "#!/bin/sh\nexit 0\n", 0o755)
     with (chroot.path / "etc/initramfs-tools/modules").open("a") as file:
         file.write(f"{WRITEBOOST}\n{LIME}\n")
@@ -179,6 +177,8 @@ def kernel_arrives(chroot: Chroot) -> str:
     """What an installed or upgraded kernel brings about: its own postinst, with all hooks; DKMS builds anew."""
     for name in SOURCES.values():
         (source,) = chroot.path.glob(f"usr/src/{name}-*")
+        with (source / "dkms.conf").open("a") as file:
+            file.write('\nAUTOINSTALL="yes"\n')  # not each asks for it itself
         module = f"{name}/{source.name.removeprefix(f'{name}-')}"
         chroot.run("dkms", "remove", module, "-k", kernel(chroot))
         chroot.run("dkms", "add", module)
@@ -294,7 +294,6 @@ def test_signed_modules_without_the_key(ruined: Chroot) -> None:
 
 def test_removal_gives_back_the_slot(whole: Chroot) -> None:
     """DKMS must not be left with a program that is gone."""
-    whole.put(f"etc/dkms/{SOURCES[LIME]}.conf", AUTOINSTALL)
     install(whole, "pkghook")
     configuration = {path: path.read_bytes() for path in whole.path.glob("etc/dkms/**/*") if path.is_file()}
     whole.must("pkghook", "dkms", "--enable")
