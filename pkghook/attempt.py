@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import __version__
 from pkghook.chain import native
@@ -21,6 +21,7 @@ from pkghook.ko.measure import account, kept_digest
 from pkghook.ko.plan import Drop, plan
 from pkghook.ko.prove import broken_table, prove
 from pkghook.model import Attempt, Compression, Entry, Outcome
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

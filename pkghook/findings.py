@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 from functools import cache
-from typing import NamedTuple
+
+from pkghook.values import NamedTuple
 
 Evidence = str | int
 

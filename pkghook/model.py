@@ -6,7 +6,9 @@ Sizes are bytes.  Paths are relative to ROOT, POSIX, decoded with `surrogateesca
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from pkghook.findings import Finding

@@ -19,10 +19,11 @@ import signal
 import time
 from collections import deque
 from struct import Struct
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from pkghook import stopping
 from pkghook.errors import WorkerError
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -17,7 +17,9 @@ import select
 import signal
 import stat
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

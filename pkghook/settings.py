@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from pkghook.errors import SettingError
 from pkghook.findings import Severity
+from pkghook.values import NamedTuple
 
 CONFIG_NAME = "pkghook.toml"
 NOT_SETTINGS = frozenset({"PKGHOOK_CORPUS", "PKGHOOK_REQUIRE_TOOLS"})  # read by the test suite

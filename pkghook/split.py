@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.findings import make
@@ -17,6 +17,7 @@ from pkghook.ko.file import FdImage
 from pkghook.ko.measure import build_id
 from pkghook.model import SUFFIXES, DebugFile
 from pkghook.sources.debugdir import other_path
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from pkghook.errors import SettingError
+from pkghook.values import NamedTuple
 
 # Words of a row which stand for files; everything else on a command line is taken as it is.
 IN, OUT, LIST = "IN", "OUT", "LIST"

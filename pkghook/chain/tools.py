@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import proc
 from pkghook.chain.steps import IN, LIST, OUT
 from pkghook.errors import SettingError
 from pkghook.ko import machines
 from pkghook.model import Attempt, Outcome
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -6,10 +6,11 @@ below lib/modules, without compression suffix: builds move lib below usr, and a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.findings import Evidence, Finding, make
 from pkghook.model import SUFFIXES, Entry, Looked, State
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -7,12 +7,13 @@ over its modules: of one module a large part may come and go with a feature, of 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.findings import make
 from pkghook.judge.losses import losses
 from pkghook.judge.pairing import Kernels, Matched, Pair, match, name
 from pkghook.model import Entry, Looked
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

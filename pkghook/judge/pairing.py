@@ -8,9 +8,10 @@ lib/modules/VERSION, and what is left by name, since modprobe finds a module whe
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.model import SUFFIXES
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

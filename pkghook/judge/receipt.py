@@ -8,13 +8,14 @@ A field that has its default (see `model.Entry`) is left out; `kernel`, `path` a
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import __version__, atomic, fields
 from pkghook.findings import Evidence, Finding, Severity
 from pkghook.judge.policy import Keep
 from pkghook.judge.totals import Row, Totals, totals
 from pkghook.model import Attempt, Compression, DebugFile, Entry, Outcome, Proof, Sizes, State
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

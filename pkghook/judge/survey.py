@@ -7,7 +7,7 @@ it: the same packages, settings and version give the same survey.
 from __future__ import annotations
 
 from itertools import groupby
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import __version__
 from pkghook.findings import Finding, Severity
@@ -17,6 +17,7 @@ from pkghook.judge.receipt import order
 from pkghook.judge.rules import overrides, unused_keeps
 from pkghook.judge.verdict import Verdict
 from pkghook.model import Compression, Entry, Kernel, Looked, PackageFacts
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

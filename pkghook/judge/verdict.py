@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import WorkerError
 from pkghook.findings import Finding, Severity
@@ -10,6 +10,7 @@ from pkghook.judge.policy import Policy, silenced, weighed
 from pkghook.judge.receipt import Receipt, order
 from pkghook.judge.rules import silenceable
 from pkghook.model import State
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,7 +11,7 @@ No byte of the debug information is looked at here: whole spans of the image are
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.ko import debugset
@@ -19,6 +19,7 @@ from pkghook.ko.elf import SHT_GROUP, SHT_NOBITS, SHT_NOTE, SHT_NULL, parse
 from pkghook.ko.match import text
 from pkghook.ko.plan import MAX_FILE_ALIGN
 from pkghook.ko.symtab import symbol_table
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

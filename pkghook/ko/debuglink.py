@@ -9,12 +9,13 @@ is touched: its other bytes only move.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.ko.elf import SHF_ALLOC, SHN_LORESERVE, SHT_NOBITS, SHT_NULL, SHT_PROGBITS, SHT_SYMTAB
 from pkghook.ko.match import Fault, fault, text
 from pkghook.ko.plan import MAX_FILE_ALIGN
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -13,9 +13,10 @@ import sys
 from functools import partial
 from operator import add, itemgetter
 from struct import Struct
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from pkghook.errors import ModuleError
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

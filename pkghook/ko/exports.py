@@ -15,13 +15,14 @@ resolve_rel_crc() as it was in kernel/module.c.
 from __future__ import annotations
 
 from struct import Struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.ko.elf import EM_MIPS, SHN_ABS, SHT_RELA
 from pkghook.ko.match import text
 from pkghook.ko.reloc import check_relocations
 from pkghook.ko.symtab import symbol_table
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

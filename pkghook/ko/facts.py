@@ -14,7 +14,7 @@ from __future__ import annotations
 import sys
 from array import array
 from hashlib import blake2b, sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.ko import debugset
@@ -35,6 +35,7 @@ from pkghook.ko.match import unseen_rows
 from pkghook.ko.measure import build_id
 from pkghook.ko.plan import saved_at_least
 from pkghook.ko.symtab import CHUNK, symbol_table, unmarked
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

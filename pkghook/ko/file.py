@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import os
 from stat import S_ISREG
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from pkghook.errors import ModuleError
 from pkghook.ko import codec, signature
 from pkghook.model import Compression
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from mmap import mmap

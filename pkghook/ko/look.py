@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from functools import partial
 from hashlib import sha256
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import MissingDependencyError, ModuleError
 from pkghook.findings import make
@@ -22,6 +22,7 @@ from pkghook.ko.measure import build_id
 from pkghook.ko.plan import Drop, plan
 from pkghook.ko.symtab import symbol_table
 from pkghook.model import Compression
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -7,7 +7,8 @@ ELF targets as `objcopy --info` prints them; `uname` is how the machine names of
 from __future__ import annotations
 
 import os
-from typing import NamedTuple
+
+from pkghook.values import NamedTuple
 
 
 class Machine(NamedTuple):

@@ -10,13 +10,14 @@ import sys
 from array import array
 from bisect import bisect_left
 from itertools import repeat, zip_longest
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.ko import debugset, lanes
 from pkghook.ko.elf import SHN_ABS, SHN_LORESERVE, picker
 from pkghook.ko.plan import droppable, is_livepatch
 from pkghook.ko.reloc import reloc_runs
 from pkghook.ko.symtab import CHUNK, FILE_KIND, SECTION_KIND, length, symbol_table, unmarked
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -11,9 +11,10 @@ Sources: RFC 2315 and RFC 5652 (messages), RFC 8017 (RSA), RFC 5280 (certificate
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -11,7 +11,7 @@ from array import array
 from bisect import bisect_left, bisect_right, insort
 from itertools import compress, repeat
 from operator import and_, gt, sub
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.ko import debugset, lanes
@@ -30,6 +30,7 @@ from pkghook.ko.elf import (
 )
 from pkghook.ko.reloc import check_relocations, reloc_runs
 from pkghook.ko.symtab import FILE_KIND, length, marked, symbol_table, unmarked
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

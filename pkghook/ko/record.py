@@ -19,12 +19,13 @@ from __future__ import annotations
 import gc
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from pkghook import __version__, fields
 from pkghook.findings import Finding, make
 from pkghook.ko.facts import Facts, Group, Header, KlpSection, Part, Relocs, Symbols, Table
 from pkghook.model import SUFFIXES, Compression
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     import os

@@ -10,11 +10,12 @@ import sys
 from array import array
 from itertools import repeat
 from operator import mod
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.ko.elf import EM_MIPS, NATIVE, RELOCATIONS, SHT_RELA, SHT_SYMTAB, picker
 from pkghook.ko.symtab import LOW
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -9,9 +9,9 @@ The signature covers every byte before the signer's name.
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from pkghook.errors import ModuleError
+from pkghook.values import NamedTuple
 
 MARKER = b"~Module signature appended~\n"
 

@@ -8,10 +8,10 @@ errors, and what a tool is given is written by us.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from pkghook.errors import InputError, SettingError
 from pkghook.ko import globs
+from pkghook.values import NamedTuple
 
 SHIPPED = ("symbols.safe", "symbols.2009")
 SIZE_LIMIT = 16 << 20  # bytes: nobody has written such a list, somebody has named the wrong file

@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from array import array
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.ko.elf import (
@@ -25,6 +25,7 @@ from pkghook.ko.elf import (
     SHT_SYMTAB,
     SHT_SYMTAB_SHNDX,
 )
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -8,12 +8,13 @@ with zeros behind the stream; CRC64 is refused.  Formats: RFC 1952 (gzip), RFC 8
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.findings import make
 from pkghook.ko import codec
 from pkghook.model import Compression
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

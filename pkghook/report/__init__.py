@@ -8,9 +8,10 @@ have in common is `facts.Run`.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from pkghook.findings import Severity, registry
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

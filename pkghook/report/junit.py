@@ -8,11 +8,12 @@ that XML 1.0 has not.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.findings import registry
 from pkghook.model import Entry, State
 from pkghook.report import base_name, placeless, printable, sentence
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -5,7 +5,9 @@ A source only names, opens and replaces files.  What is inside a module it does 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     import os

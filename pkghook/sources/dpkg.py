@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import MissingDependencyError
 from pkghook.findings import make
 from pkghook.sources import inside
 from pkghook.sources.owners import Database, Owner, below_modules, canonical
 from pkghook.sources.refusals import reason
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

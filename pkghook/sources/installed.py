@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from contextlib import suppress
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import InputError
 from pkghook.findings import make
@@ -17,6 +17,7 @@ from pkghook.sources import dkms, dpkg, inside, layout, rpmdb
 from pkghook.sources.dirs import DIRECTORY, Dirs
 from pkghook.sources.owners import MODULES, Database, Owner, canonical
 from pkghook.sources.refusals import reason
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

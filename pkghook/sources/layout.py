@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from pkghook.sources.dirs import Dirs

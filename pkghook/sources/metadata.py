@@ -11,9 +11,10 @@ import errno
 import os
 import stat
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.sources.refusals import reason
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -6,9 +6,10 @@ files in place of everything that cpio says of a member.  Source: rpm's lib/cpio
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.sources.payload import damaged
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from pkghook.sources.payload import Payload

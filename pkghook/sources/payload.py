@@ -8,10 +8,11 @@ calls `finish`, which shows whether the stream ended as it should: a decompresso
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import proc
 from pkghook.errors import InputError
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -14,13 +14,14 @@ from __future__ import annotations
 import errno
 import os
 import signal
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.findings import Finding, make
 from pkghook.sources import metadata
 from pkghook.sources.dirs import split
 from pkghook.sources.refusals import GONE, cannot_write, reason
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from pkghook.sources import Found, Scratch, Source

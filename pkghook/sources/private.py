@@ -12,11 +12,11 @@ import fcntl
 import os
 import re
 import stat
-from typing import NamedTuple
 
 from pkghook.errors import ModuleError
 from pkghook.sources.dirs import DIRECTORY
 from pkghook.sources.refusals import cannot_write
+from pkghook.values import NamedTuple
 
 PREFIX = ".pkghook-"
 NAME = re.compile(r"\.pkghook-[0-9a-f]+-[0-9]+(-[0-9]+)?")

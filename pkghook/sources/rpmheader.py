@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import os
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import MissingDependencyError
 from pkghook.sources.payload import damaged
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from typing import Any

@@ -8,9 +8,10 @@ ustar prefix where dpkg sees none, and keeps all members.  Source: dpkg's lib/dp
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.sources.payload import damaged
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from pkghook.sources.member import Kind

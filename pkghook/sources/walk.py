@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.findings import Finding, make
 from pkghook.sources import Found, Walk
 from pkghook.sources.dirs import split
 from pkghook.sources.private import is_private
 from pkghook.sources.refusals import cannot_reach, kind, reason
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from pkghook.sources.dirs import Dirs

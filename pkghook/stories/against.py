@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import InputError, ReceiptError
 from pkghook.findings import Severity, make
 from pkghook.judge import baseline
 from pkghook.stories.looking import OPEN, look_at
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,7 +6,7 @@ Nothing is changed without --fix, and with it only what no package owns, by the 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import report
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, InputError, ModuleError
@@ -25,6 +25,7 @@ from pkghook.model import Entry, Looked
 from pkghook.sources import Found, Walk, installed
 from pkghook.sources.tree import Tree
 from pkghook.stories.crowd import lost_module, through_workers
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import report
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, ReceiptError, UsageError
@@ -16,6 +16,7 @@ from pkghook.ko.look import Ask
 from pkghook.stories.against import compare, last_release
 from pkghook.stories.looking import Sight, look_at
 from pkghook.stories.passing import DEBUG_TREE
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import report
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, UsageError
@@ -17,6 +17,7 @@ from pkghook.findings import Finding, make
 from pkghook.model import State
 from pkghook.report import printable
 from pkghook.sources import dkmsconf
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import proc, report
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, InputError, ModuleError
@@ -23,6 +23,7 @@ from pkghook.model import Compression, Entry, Proof, Sizes, State
 from pkghook.sources import Found, dkmsconf
 from pkghook.sources.tree import Tree
 from pkghook.stories import dkmssign
+from pkghook.values import NamedTuple
 from pkghook.work import Order, strip_module
 
 if TYPE_CHECKING:

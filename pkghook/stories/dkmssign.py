@@ -7,7 +7,7 @@ in the exit status and in a receipt, which `pkghook dkms --status` reads.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import proc, report
 from pkghook.chain import steps
@@ -23,6 +23,7 @@ from pkghook.model import State
 from pkghook.sources import Found, dkmsconf
 from pkghook.sources.tree import Tree
 from pkghook.stories.dkms import RECEIPTS
+from pkghook.values import NamedTuple
 from pkghook.work import Order, strip_module
 
 if TYPE_CHECKING:

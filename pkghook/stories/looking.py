@@ -6,7 +6,7 @@ import os
 import re
 import stat
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook.errors import InputError, ModuleError
 from pkghook.findings import Finding, make
@@ -21,6 +21,7 @@ from pkghook.sources.tree import Tree
 from pkghook.sources.walk import SUFFIXES
 from pkghook.stories.crowd import lost_module, through_workers
 from pkghook.stories.passing import DEBUG_TREE, Pass, closed, hidden, kernel_of
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import atomic, report
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, MissingDependencyError, ModuleError
@@ -19,6 +19,7 @@ from pkghook.ko.record import Recorded
 from pkghook.report import text
 from pkghook.sources.tree import Tree
 from pkghook.stories.crowd import lost_module, through_workers
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import __version__
 from pkghook.chain.steps import DEFAULT_ORDER, NAMED, STEPS
 from pkghook.chain.tools import PACKAGES, PER_MACHINE, Tools, known_machines
 from pkghook.errors import EXIT_CLEAN
 from pkghook.ko import machines
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from pkghook import __version__, report
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, InputError, MissingDependencyError, ModuleError, UsageError
@@ -25,6 +25,7 @@ from pkghook.model import Looked
 from pkghook.report import as_json, text
 from pkghook.sources.tree import Tree
 from pkghook.stories.crowd import lost_module, through_workers
+from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

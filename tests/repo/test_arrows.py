@@ -14,6 +14,7 @@ from tests.repo.tree import Import, imports, modules
 WINGS = ("sources", "ko", "chain", "judge", "report")
 # From the bottom to the top; what stands on one level does not see its neighbours.
 LEVELS = (
+    ("values",),
     ("findings",),
     ("errors",),
     ("model",),
