@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from pkghook import report
-from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, ReceiptError, UsageError
+from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, InputError, ReceiptError, UsageError
 from pkghook.findings import Finding, make
 from pkghook.judge import policy as policies
 from pkghook.judge import survey
@@ -40,7 +40,8 @@ class Shrunk(NamedTuple):
 def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> int:
     """Look at all of args and judge it. Exit status 0, or 1 if the gate is closed.
 
-    InputError for a path that is neither package nor directory nor module, or cannot be read to its end.
+    InputError for a path that is neither package nor directory nor module, or cannot be read to its end; what there
+    is at the others has been told before.
     """
     policy = policies.of(settings)
     receipt, record = _receipt(settings), _record(settings)
@@ -50,11 +51,30 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
         raise UsageError("--max-growth needs --baseline", hint="give the last release's package or receipt")
     ask = _ask(settings, record, digests=receipt is not None)
     release = last_release(ask, settings, err) if settings.baseline else None
-    sights = [_named(look_at(path, ask, settings, err), path, several=len(args) > 1) for path in args]
+    sights, unread = _look_at_all(args, ask, settings, err)
+    if unread and not sights:
+        raise unread
     found = _judged(sights, settings, policy, receipt, record, release)
     verdict = survey.judge(found, policy)
     out.write(report.REPORTS[settings.format](found, verdict, report.style_for(settings, out, os.environ)))
+    if unread:
+        raise unread
     return EXIT_CLEAN if verdict.passed else EXIT_FINDINGS
+
+
+def _look_at_all(
+    paths: Sequence[str], ask: Ask, settings: Settings, err: TextIO
+) -> tuple[list[Sight], InputError | None]:
+    """What lies at those paths that can be read, and what is wrong with the others."""
+    sights, errors = [], []
+    for path in paths:
+        try:
+            sights.append(_named(look_at(path, ask, settings, err), path, several=len(paths) > 1))
+        except InputError as error:
+            errors.append(error)
+    if not errors:
+        return sights, None
+    return sights, InputError("\n".join(error.message for error in errors), hint=errors[0].hint)
 
 
 def _receipt(settings: Settings) -> Receipt | None:

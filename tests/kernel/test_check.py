@@ -467,3 +467,13 @@ def test_both_readers_look_at_each_module(root: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(second, "ours", lambda parsed: right(parsed)._replace(machine=3))
     assert ids(report("-j", "1", root)) == ["readers-disagree"] * 3
     assert ids(report("-j", "1", "--no-second-reader", root)) == []
+
+
+def test_a_path_that_cannot_be_read_hides_no_other(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no module\n")
+    (tmp_path / "cut.rpm").write_bytes(b"\xed\xab\xee\xdb" + bytes(92))
+    told = check(tmp_path / "notes.txt", root, tmp_path / "cut.rpm")
+    assert told.status == 2
+    assert all(f"{name}.ko" in told.out for name in NAMES)
+    assert "notes.txt: neither a package nor a module" in told.err
+    assert "cut.rpm: " in told.err
