@@ -16,6 +16,7 @@ from typing import NamedTuple
 import pytest
 
 from pkghook.judge import receipt as receipts
+from tests import modules
 from tests.inprocess import MARKER
 from tests.jobs import CHECKOUT
 from tests.setup import chroots, dkms
@@ -56,6 +57,7 @@ class Machine(NamedTuple):
 
     chroot: Chroot
     kernel: str
+    suite: str
 
     def module(self, name: str) -> Path:
         """The installed module."""
@@ -98,7 +100,7 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
             chroot.put(f"{source}/dkms.conf", CONF.format(name=name, strip='STRIP[0]="no"' * (name == "unasked")))
             chroot.must("dkms", "add", "-m", name, "-v", "1.0")
         chroot.put("usr/local/bin/strip", LIAR, 0o755)
-        yield Machine(chroot, headers.removeprefix("linux-headers-"))
+        yield Machine(chroot, headers.removeprefix("linux-headers-"), request.param)
 
 
 def machine_name() -> str:
@@ -117,7 +119,7 @@ def machine(system: Machine, tmp_path: Path) -> Iterator[Machine]:
     if done.returncode:
         lacking(f"no overlay can be mounted: {done.stderr.strip()}")
     try:
-        yield Machine(Chroot(tmp_path / "root"), system.kernel)
+        yield system._replace(chroot=Chroot(tmp_path / "root"))
     finally:
         subprocess.run([need_tool("umount"), "-l", tmp_path / "root"], check=True)
 
@@ -133,8 +135,8 @@ def _install_pkghook(chroot: Chroot) -> None:
 
 
 def unstripped(path: Path) -> bool:
-    """Whether a plain module has debug information."""
-    return any(name.startswith(".debug_") for name in Patient(path.read_bytes()).names)
+    """Whether a module has debug information."""
+    return any(name.startswith(".debug_") for name in Patient(modules.image(path)).names)
 
 
 def signer(machine: Machine, path: Path) -> str:
@@ -167,7 +169,8 @@ def test_the_slot(machine: Machine) -> None:
     assert (done.status, done.output.count("not stripped by DKMS")) == (0, 2), done.output
     for name in MODULES:
         said = machine.build(name)
-        assert re.search(rf"pkghook: {name}\.ko: stripped, .*, signed\n", said), said
+        if machine.suite == "bookworm":  # later ones keep what the slot says to themselves, if all is well
+            assert re.search(rf"pkghook: {name}\.ko: stripped, .*, signed\n", said), said
         path = machine.module(name)
         assert not unstripped(path)
         assert signer(machine, path) == "DKMS module signing key"
@@ -178,7 +181,11 @@ def test_the_slot(machine: Machine) -> None:
     status = machine.pkghook("dkms", "--status")
     assert status.status == 0, status.output
     assert "slot: ours\n" in status.output
-    assert status.output.count(": stripped by pkghook\n") == status.output.count(".ko: stripped, signed\n") == 2
+    assert (
+        status.output.count(": stripped by pkghook\n")
+        == len(re.findall(r"\.ko\S*: stripped, signed\n", status.output))
+        == 2
+    )
     assert machine.pkghook("dkms", "--disable").status == 0
     after = sorted(str(path) for path in (machine.chroot.path / "etc/dkms").rglob("*"))
     assert after == before
@@ -216,7 +223,7 @@ def test_a_failure_is_seen(machine: Machine) -> None:
 
 def slot(machine: Machine) -> chroots.Done:
     """Call what DKMS calls, on a copy of a module."""
-    (machine.chroot.path / "srv/broken.ko").write_bytes(machine.module("broken").read_bytes())
+    (machine.chroot.path / "srv/broken.ko").write_bytes(modules.image(machine.module("broken")))
     words = ("sha512", "/var/lib/dkms/mok.key", "/var/lib/dkms/mok.pub", "/srv/broken.ko")
     return machine.chroot.run("/etc/dkms/pkghook-sign-file", *words)
 
@@ -280,6 +287,8 @@ def test_a_module_that_came_later(machine: Machine) -> None:
 def test_installed_modules_are_stripped_and_signed_again(machine: Machine, suffix: str) -> None:
     if suffix:
         compressed(machine)
+    elif machine.suite != "bookworm":
+        pytest.skip("its kernel's modules are compressed")
     for name in MODULES:
         machine.build(name)
         assert machine.module(name).name == f"{name}.ko{suffix}"
@@ -294,9 +303,8 @@ def test_installed_modules_are_stripped_and_signed_again(machine: Machine, suffi
         assert path.stat().st_size < before[name] / 3
         assert signer(machine, path) == "DKMS module signing key"
         assert path.read_bytes() == machine.copy(name).read_bytes()
-        if not suffix:
-            assert path.read_bytes().endswith(MARKER)
-            assert not unstripped(path)
+        assert not unstripped(path)
+        assert suffix or path.read_bytes().endswith(MARKER)
     status = machine.chroot.must("dkms", "status")
     assert status.count("installed") == 2
     assert "Diff" not in status
