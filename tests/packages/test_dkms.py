@@ -266,7 +266,7 @@ def test_pkghook_is_gone(machine: Machine) -> None:
     machine.pkghook("dkms", "--enable")
     (machine.chroot.path / "usr/bin/pkghook").unlink()
     said = machine.build("broken")
-    assert "signed, but not stripped" in said
+    assert machine.suite != "bookworm" or "signed, but not stripped" in said
     assert signer(machine, machine.module("broken")) == "DKMS module signing key"
 
 
