@@ -261,6 +261,8 @@ def _unknown_verb(verb: str) -> PkghookError:
 
 def explain_error(error: Exception, *, with_traceback: bool) -> int:
     """Say on stderr what an exception means and what can be done; its exit status."""
+    if isinstance(error, MemoryError):  # before anything is imported, which takes memory
+        return _no_memory(error, with_traceback=with_traceback)
     from pkghook.errors import Interrupted, PkghookError
 
     if isinstance(error, Interrupted):
@@ -271,14 +273,19 @@ def explain_error(error: Exception, *, with_traceback: bool) -> int:
         return 2
     if with_traceback:
         _print_traceback(error)
-    if isinstance(error, MemoryError):
-        return _say("error: out of memory", 2, hint="fewer modules at a time: -j 1")
     if isinstance(error, OSError) and error.strerror:
         name = error.filename if isinstance(error.filename, str) else ""
         return _say(f"error: {name}{': ' if name else ''}{error.strerror}", 2)
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     hint = "please report it; " + ("the traceback is above" if with_traceback else "--debug shows the traceback")
     return _say(f"error: a bug of pkghook itself ({what})", 2, hint=hint)
+
+
+def _no_memory(error: MemoryError, *, with_traceback: bool) -> int:
+    if with_traceback:
+        _print_traceback(error)
+    _write_err("pkghook: error: out of memory\nhint: fewer modules at a time: -j 1\n")
+    return 2
 
 
 def _say(message: str, status: int, *, hint: str = "") -> int:
