@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,23 @@ def corpus() -> Path:
     if not home.is_dir():
         lacking(f"no kernels in {home}; tests/run fetches them")
     return home
+
+
+Tell = Callable[[str], None]
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Tell:
+    """Writes a line with figures for tests/RESULTS.md to the terminal, past pytest's capture of a test's output."""
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
+
+    def told(line: str) -> None:
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            if reporter:
+                reporter.write_line(f"\n{line}")
+
+    return told
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -9,7 +9,7 @@ import lzma
 import shutil
 import subprocess
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from tests.boot.dump import Symbol
 from tests.boot.machines import AMD64, RISCV64
 from tests.boot.messages import Kind
 from tests.boot.staged import module_name, stage
+from tests.conftest import Tell
 from tests.support import lacking, need_tool
 
 KERNEL = "amd64"
@@ -72,16 +73,6 @@ def planted(corpus: Path, scratch: Path, names: Counter[str] | None = None) -> P
 def loaded(corpus: Path, root: Path, *names: str, append: str = "", one_boot: bool = False) -> Load:
     """What becomes of the modules of a buildroot."""
     return load(AMD64, kernel(corpus), modules_dir(root), Wanted(names, append=append, one_boot=one_boot))
-
-
-Tell = Callable[[str], None]
-
-
-@pytest.fixture
-def tell(request: pytest.FixtureRequest) -> Tell:
-    """Writes a line with figures for tests/RESULTS.md to the terminal."""
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    return lambda line: reporter.write_line(f"\n{line}") if reporter else None
 
 
 def figures(what: str, run: Load, differences: Differences | None = None) -> str:

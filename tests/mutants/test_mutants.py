@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -18,6 +17,7 @@ from pkghook.errors import ModuleError
 from pkghook.ko.elf import Elf
 from pkghook.ko.prove import prove
 from tests import loader, modules, shapes
+from tests.conftest import Tell
 from tests.modules import WITH_DEBUG
 from tests.mutants.damages import mutant, one
 from tests.mutants.harmless import Module, relaid
@@ -126,16 +126,6 @@ def subjects(corpus: Path) -> dict[str, Subject]:
 def why(told: str) -> str:
     """Why a damage that was accepted does not matter; "" if nobody knows."""
     return next((reason for pattern, reason in HARMLESS_DAMAGES.items() if re.match(pattern, told)), "")
-
-
-Tell = Callable[[str], None]
-
-
-@pytest.fixture
-def tell(request: pytest.FixtureRequest) -> Tell:
-    """Writes a line with figures for tests/RESULTS.md to the terminal."""
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    return lambda line: reporter.write_line(f"\n{line}") if reporter else None
 
 
 @pytest.mark.full
