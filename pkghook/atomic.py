@@ -1,13 +1,24 @@
-"""Writing a small file so that its path holds either what was there before or all of the new bytes."""
+"""Writing a small file so that its path holds either what was there before or all of the new bytes.
+
+The scratch file beside it is locked while it is written, with flock(2), which ends with the process however that
+ends: one whose lock is free was left by a writer that was killed, and the next write there removes it.
+"""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import stat
+from contextlib import suppress
 
 from pkghook.errors import InputError
 
+PREFIX = ".pkghook-"
+TOKEN_BYTES = 8
+SCRATCH = re.compile(re.escape(PREFIX) + rf"[0-9a-f]{{{2 * TOKEN_BYTES}}}")
+TRIES = 100
 OPEN_ALREADY = ("/dev/std", "/dev/fd/", "/proc/")
 
 
@@ -53,19 +64,61 @@ def _mode(path: str) -> int:
 
 def _replace(path: str, data: bytes, *, fsync: bool) -> None:
     directory = os.path.dirname(path)
-    # Not named after the file: its name may already be as long as a name can be.
-    scratch = os.path.join(directory, f".pkghook-{os.urandom(8).hex()}")
-    fd = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    _sweep(directory)
+    scratch, fd = _scratch(directory)
+    held = os.dup(fd)  # the lock lasts until the last handle is closed
     renamed = False
     try:
         _write_all(fd, data, fsync=fsync)
         os.rename(scratch, path)
         renamed = True
     finally:
+        os.close(held)
         if not renamed:
             os.unlink(scratch)
     if fsync:
         _sync_directory(directory)
+
+
+def _scratch(directory: str) -> tuple[str, int]:
+    """A new locked file in `directory`: its path, and a handle to write to it."""
+    for _ in range(TRIES):
+        # Not named after the file to be: its name may already be as long as a name can be.
+        path = os.path.join(directory, f"{PREFIX}{os.urandom(TOKEN_BYTES).hex()}")
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        if _hold(fd) is not False and os.path.lexists(path):
+            return path, fd
+        os.close(fd)  # another writer has swept it away before it was locked
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+
+def _hold(fd: int) -> bool | None:
+    """Lock an open file; False if another process has it, None where the file system cannot lock."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _sweep(directory: str) -> None:
+    """Remove our user's scratch files that nobody writes any more; what cannot be removed stays."""
+    with suppress(OSError):
+        for name in filter(SCRATCH.fullmatch, os.listdir(directory)):
+            with suppress(OSError):
+                _remove_if_left(os.path.join(directory, name))
+
+
+def _remove_if_left(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.geteuid() and _hold(fd):
+            os.unlink(path)
+    finally:
+        os.close(fd)
 
 
 def _write_all(fd: int, data: bytes, *, fsync: bool) -> None:

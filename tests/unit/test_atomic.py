@@ -102,3 +102,59 @@ def test_the_old_bytes_stay_if_writing_fails(tmp_path: Path, monkeypatch: pytest
         atomic.write(str(path), b"new", fsync=True)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+LEFT = ".pkghook-0123456789abcdef"
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    """But nothing that only looks like it."""
+    (tmp_path / LEFT).write_bytes(b"half")
+    others = [".pkghook-0123456789abcde", ".pkghook-0123456789abcdeg", "pkghook-0123456789abcdef", "f"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / LEFT.replace("0", "1")).mkdir()
+    (tmp_path / LEFT.replace("0", "2")).symlink_to("f")
+    atomic.write(str(tmp_path / "f"), b"new")
+    assert {path.name for path in tmp_path.iterdir()} == {*others, LEFT.replace("0", "1"), LEFT.replace("0", "2")}
+
+
+def test_what_is_being_written_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two writers at once: neither takes the other's scratch file away, up to the rename."""
+    path, rename = tmp_path / "f", os.rename
+
+    def late(*names: str) -> None:
+        monkeypatch.setattr(os, "rename", rename)
+        atomic.write(str(path), b"two")
+        rename(*names)
+
+    monkeypatch.setattr(os, "rename", late)
+    atomic.write(str(path), b"one")
+    assert path.read_bytes() == b"one"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_scratch_file_swept_before_it_was_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writer takes another."""
+    hold = atomic._hold  # noqa: SLF001
+
+    def late(fd: int) -> bool | None:
+        monkeypatch.setattr(atomic, "_hold", hold)
+        (left,) = tmp_path.iterdir()
+        left.unlink()
+        return hold(fd)
+
+    monkeypatch.setattr(atomic, "_hold", late)
+    atomic.write(str(tmp_path / "f"), b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["f"]
+
+
+def test_directory_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then nothing is swept, and that is all."""
+
+    def refused(_: str) -> list[str]:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", refused)
+    atomic.write(str(tmp_path / "f"), b"new")
+    assert (tmp_path / "f").read_bytes() == b"new"
