@@ -18,8 +18,8 @@ from random import Random
 import pytest
 
 from tests.conftest import Tell
-from tests.faults.ground import ENOUGH, Ground, Tally, Turn
-from tests.faults.shim import Phase
+from tests.faults.ground import CALLS, ENOUGH, Ground, Tally, Turn
+from tests.faults.shim import Action, Phase, Rule
 from tests.processes import alive, descendants, gone
 
 SEED = 9
@@ -110,3 +110,39 @@ def test_killed_at_random_moments(ground_for: Callable[[int], Ground], number: i
 def told(phases: Counter[Phase]) -> str:
     """How many processes were met in each phase."""
     return ", ".join(f"{phase.name.lower()} {phases[phase]}" for phase in Phase if phases[phase])
+
+
+# --- at a named call -------------------------------------------------------------------------------------------------
+
+
+def at_call(ground: Ground, turn: int, luck: Random) -> tuple[str, Rule]:
+    """A process kills itself right before or after a call: any of the tree, or one of those that write the receipt."""
+    calls = [call for call in CALLS if ground.calls[call]]
+    after = luck.random() < 0.5
+    if turn % 4 == 3:
+        call = RECEIPT_CALLS[turn // 4 % len(RECEIPT_CALLS)]
+        name = "receipt.json" if call == "rename" else f"{ground.place}/turn/.pkghook-"
+        return f"{call} of the receipt", Rule(call, Action.KILL, name=name, after=after)
+    call = calls[turn % len(calls)]
+    return call, Rule(call, Action.KILL, skip=luck.randrange(max(1, ground.calls[call] * 9 // 10)), after=after)
+
+
+RECEIPT_CALLS = ("create", "write", "rename")
+
+
+@pytest.mark.parametrize("number", [20, pytest.param(300, marks=pytest.mark.full)])
+def test_killed_at_a_named_call(ground_for: Callable[[int], Ground], number: int, tell: Tell) -> None:
+    ground, luck = ground_for(number), Random(SEED)  # noqa: S311  the same each time
+    tally = Tally("kill -9 at a call")
+    for each in range(number):
+        what, rule = at_call(ground, each, luck)
+        with ground.turn(rule, options=("--fsync", "yes")) as turn:
+            process = turn.start()
+            _, err = process.communicate(timeout=ENOUGH)
+            assert turn.board.hits == 1, (what, rule)
+            assert process.returncode in (0, -signal.SIGKILL), err
+            assert gone([place.pid for place in turn.board.places], 1.0)
+            tally.notes[f"{what} {'worker' if process.returncode == 0 else 'parent'}"] += 1
+            turn.judge(tally)
+            turn.finish(tally)
+    tell(str(tally))
