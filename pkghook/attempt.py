@@ -177,6 +177,7 @@ def _strip(order: Order, seen: Seen, trial: Trial) -> tuple[Scratch | None, Atte
         if failure is None:
             os.rename(path, scratch.path)
             scratch = order.tree.reopen(scratch)
+            scratch = _own(order, seen, scratch)
     except BaseException:
         order.tree.discard(scratch)
         raise
@@ -186,6 +187,15 @@ def _strip(order: Order, seen: Seen, trial: Trial) -> tuple[Scratch | None, Atte
         order.tree.discard(scratch)
         return None, failure
     return scratch, Attempt(step.name, tool.version, Outcome.PASSED)
+
+
+def _own(order: Order, seen: Seen, theirs: Scratch) -> Scratch:
+    """A copy of what a tool wrote. The tool's own file may change later: by something that it left running."""
+    written = FdImage(theirs.fd, size_of(theirs.fd))
+    own = order.tree.scratch(seen.source)
+    _write(order, own, (written.read(at, min(STREAM, written.size - at)) for at in range(0, written.size, STREAM)))
+    order.tree.discard(theirs)
+    return own
 
 
 def _image_file(order: Order, seen: Seen) -> Scratch:

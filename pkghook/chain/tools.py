@@ -27,6 +27,7 @@ DEV_FD = "/dev/fd"
 VERSION_TIMEOUT = 10.0  # seconds for `--version` and `--info`
 WHY_LENGTH = 200  # characters of a tool's message that are worth keeping
 COPIED = 1 << 20  # bytes at a time
+GROWTH = 1 << 20  # bytes that a result may be larger than the input before nobody looks at it
 
 # GNU tools know the machines that they were built for; the others know any.
 PER_MACHINE = frozenset({"objcopy", "strip"})
@@ -151,7 +152,7 @@ def run_step(
         if copied:
             discard(infile)
     names = {infile: IN, outfile: OUT, tool.path: tool.name, **({listfile: LIST} if listfile else {})}
-    why = _complaint(ended, names, timeout) or _lack(outfile)
+    why = _complaint(ended, names, timeout) or _lack(outfile, os.fstat(infd).st_size)
     if not why:
         return outfile, None
     _sweep(outfile)
@@ -225,13 +226,16 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _lack(outfile: str) -> str:
+def _lack(outfile: str, given: int) -> str:
+    """What is wrong with a result that need not be read for that, "" for nothing; `given` is the input's size."""
     try:
         status = os.lstat(outfile)
     except FileNotFoundError:
         return "exit status 0, but wrote nothing"
     if not stat.S_ISREG(status.st_mode):
         return "exit status 0, but wrote something that is no regular file"
+    if status.st_size > given + GROWTH:
+        return f"exit status 0, but wrote {status.st_size} bytes of the {given} that it was given"
     return "" if status.st_size else "exit status 0, but wrote an empty file"
 
 
