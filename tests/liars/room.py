@@ -101,14 +101,15 @@ def forged(corpus: Path, what: str) -> bytes:
 class Room:
     """A tree with one module, and a private PATH with nothing but liars and what their scripts need."""
 
-    def __init__(self, place: Path, data: bytes) -> None:
+    def __init__(self, place: Path, data: bytes, name: str = NAME, options: tuple[str, ...] = ()) -> None:
+        self.options = options
         self.root = place / "root"
         self.bin = place / "bin"
         self.bin.mkdir()
         self.data = data
-        for name in ("cat", "head", "tr", "sleep", "mkdir", "ln", "mkfifo", "wc", "yes", "rm"):
-            (self.bin / name).symlink_to(need_tool(name))
-        self.path = inprocess.put(self.root, NAME, data)
+        for tool in ("cat", "head", "tr", "sleep", "mkdir", "ln", "mkfifo", "wc", "yes", "rm", "truncate"):
+            (self.bin / tool).symlink_to(need_tool(tool))
+        self.path = inprocess.put(self.root, name, data)
         self.names = set(inprocess.digests(self.root))
 
     def lie(self, step: str, lie: str, **values: object) -> None:
@@ -117,7 +118,8 @@ class Room:
 
     def strip(self, *steps: str) -> Job:
         """Strip by these steps; whatever happens, nothing else is in the tree afterwards."""
-        job = inprocess.strip(self.root, "--chain", ",".join(steps), "--tool-timeout", PATIENCE, PATH=str(self.bin))
+        options = ("--chain", ",".join(steps), "--tool-timeout", PATIENCE, *self.options)
+        job = inprocess.strip(self.root, *options, PATH=str(self.bin))
         assert set(inprocess.digests(self.root)) == self.names
         assert job.err == ""
         return job

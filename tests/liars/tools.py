@@ -42,6 +42,15 @@ LIES = {
     "is killed": 'cat "$in" > "$out"; kill -SEGV $$',
     "is killed with words": 'echo "$0: out of memory" >&2; kill -KILL $$',
     "is killed by an odd signal": "kill -40 $$",
+    "writes a link to the right bytes": 'ln -s "$other" "$out"',
+    "writes a huge file": 'cat "$other" > "$out"; truncate -s 20G "$out"',
+    "right bytes, then hangs": 'cat "$other" > "$out"; exec sleep 600',
+    "right bytes, then is killed": 'cat "$other" > "$out"; kill -SEGV $$',
+    "right bytes and a warning": 'cat "$other" > "$out"; echo "$0: warning: something is odd" >&2',
+    "right bytes and a child that keeps the pipes": 'cat "$other" > "$out"; sleep 20 & exit 0',
+    "right bytes and a child that keeps nothing": 'cat "$other" > "$out"; sleep 20 > /dev/null 2>&1 & exit 0',
+    "writes again later": """sleep 0.2; cat "$other" > "$out"; exec 3<> "$out"
+( sleep 0.1; echo "something else" >&3 ) > /dev/null 2>&1 & exit 0""",
     "floods stderr": 'cat "$in" > "$out"; yes "a line of no use" | head -c 5000000 >&2',
     "floods stdout": 'cat "$in" > "$out"; head -c 5000000 /dev/zero',
 }
