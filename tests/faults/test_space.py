@@ -125,7 +125,20 @@ def test_read_only_in_the_middle(ground_for: Callable[[int], Ground], space: Spa
 
 # --- memory ----------------------------------------------------------------------------------------------------------
 
-MEGABYTES = (14.0, 26.0)  # of address space; with the first Python hardly begins, with the last all is well
+LOWEST, HIGHEST = 4 << 20, 256 << 20  # bytes of address space between which the least that is enough is looked for
+SPREAD = (0.93, 1.1)  # of that
+
+
+def enough(ground: Ground) -> int:
+    """The least address space, about, with which a run comes to its end."""
+    low, high = LOWEST, HIGHEST
+    while high - low > 1 << 20:
+        middle = (low + high) // 2
+        with ground.turn() as turn:
+            process = limited(turn, middle)
+            process.communicate(timeout=ENOUGH)
+            low, high = (middle, high) if process.returncode else (low, middle)
+    return high
 
 
 def limited(turn: Turn, size: int) -> subprocess.Popen[str]:
@@ -138,14 +151,15 @@ def limited(turn: Turn, size: int) -> subprocess.Popen[str]:
 def test_little_memory(ground_for: Callable[[int], Ground], number: int, tell: Tell) -> None:
     ground, luck = ground_for(number), Random(SEED)  # noqa: S311  the same each time
     tally = Tally("ulimit -v")
+    least = enough(ground)
     for _ in range(number):
         with ground.turn() as turn:
-            process = limited(turn, int(luck.uniform(*MEGABYTES) * (1 << 20)))
+            process = limited(turn, int(luck.uniform(*SPREAD) * least))
             out, err = process.communicate(timeout=ENOUGH)
             places = turn.board.places
             assert not places or gone([place.pid for place in places])
             if not places or places[0].phase is Phase.START:
-                tally.notes["Python or pkghook did not start"] += 1
+                tally.notes["over before the tree was opened"] += 1
                 assert process.returncode
             else:
                 assert process.returncode in (0, 1, 2), err
