@@ -193,6 +193,14 @@ def test_a_find_debuginfo_of_the_spec_s_own_is_recorded_before(place: Bench, mod
     stopped(place.build(spec(modules, macros=own)), "section: .BTF; lost: ", "[section-changed]")
 
 
+def test_a_spec_that_calls_its_own_before_ours_is_told(place: Bench, modules: dict[str, Path]) -> None:
+    """It cannot be known what those have lost; what was there when pkghook saw it is proven."""
+    own = "%global __debug_package 1\n%define __spec_install_post true \\\n%{__os_install_post}"
+    built = place.build(spec(modules, macros=own))
+    hooked(built)
+    assert "pkghook: warning: find-debuginfo ran before the record" in built.log
+
+
 def test_two_lines_are_one(place: Bench, modules: dict[str, Path]) -> None:
     built = place.build(spec(modules, first="%{?pkghook_hook}\n%{?pkghook_hook}"))
     hooked(built)
