@@ -62,6 +62,7 @@ class Settings(NamedTuple):
     root: str = "/"
     kernel: str = ""
     fix: bool = False
+    owned: str = "report"
     dkms_enable: bool = False
     dkms_disable: bool = False
     dkms_status: bool = False
@@ -315,8 +316,8 @@ ROWS: tuple[Row, ...] = (
         "receipt",
         ("--receipt",),
         path,
-        "receipt (JSON): strip and dkms write it to FILE, check holds the modules against it",
-        ("strip", "check", "dkms"),
+        "receipt (JSON): strip, dkms and audit --fix write it to FILE, check holds the modules against it",
+        ("strip", "check", "audit", "dkms"),
         "FILE",
     ),
     Row("require_modules", ("--require-modules",), boolean, "fail where there is no module at all", _CHECK),
@@ -388,6 +389,14 @@ ROWS: tuple[Row, ...] = (
     Row("root", ("--root",), path, "the installed system to look at or work on", _SYSTEM, "DIR"),
     Row("kernel", ("--kernel",), path, "only this directory of lib/modules", _SYSTEM, "VERSION"),
     Row("fix", ("--fix",), boolean, "strip the unstripped modules that no package owns", _AUDIT),
+    Row(
+        "owned",
+        ("--owned",),
+        one_of("report", "strip"),
+        "unstripped modules that a package owns: report them, or have --fix strip them too",
+        _AUDIT,
+        "report|strip",
+    ),
     Row(
         "fail_on",
         ("--fail-on",),

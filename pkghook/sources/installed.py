@@ -53,7 +53,12 @@ class System(NamedTuple):
 
     def owner(self, path: str, kernel: str) -> Owner | None:
         """Who installed the file at `path` (relative to the root) of `kernel`; None for nobody."""
-        return self.packages.get(canonical(path, merged=self.merged)) or self.built.get((kernel, dkms.stem(path)))
+        return self.packages_owner(path) or self.built.get((kernel, dkms.stem(path)))
+
+    def packages_owner(self, *paths: str) -> Owner | None:
+        """The package that owns the file with these names, relative to the root; None for none."""
+        owners = (self.packages.get(canonical(path, merged=self.merged)) for path in paths)
+        return next(filter(None, owners), None)
 
 
 class Installed(NamedTuple):

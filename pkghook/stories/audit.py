@@ -1,6 +1,7 @@
 """`pkghook audit`: every kernel of an installed system, who owns what, what is wasted or broken; --fix strips.
 
-Nothing is changed without --fix, and with it only what no package owns, by the same course as `strip`.
+Nothing is changed without --fix, and with it only what no package owns, unless --owned strip asks for more, by the
+same course as `strip`.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pkghook.ko.look import Ask, look_at_fd
 from pkghook.model import Entry, Looked
 from pkghook.sources import Found, Walk, installed
 from pkghook.sources.tree import Tree
+from pkghook.stories import ledger
 from pkghook.stories.crowd import lost_module, through_workers
 from pkghook.values import NamedTuple
 
@@ -56,6 +58,7 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     """Look at the system below `settings.root`. Exit status 0, or 1 if the gate is closed."""
     del args
     policy = policies.of(settings)
+    ledger.check(settings)
     found = installed.look(settings.root)
     kernels = _chosen(found, settings.kernel)
     with Tree(settings.root) as tree:
@@ -64,6 +67,7 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
         ask = _ask(settings, found, kernels)
         audit = Audit(tree, _of(tree.walk(), kernels, found), found, kernels, policy, ask, settings, err)
         seen = _look_all(audit)
+        known = ledger.read(settings.receipt, tree, audit.walk.modules, found.system)
         fixed, findings = _fix(audit, seen) if settings.fix else ([], [])
         again = {entry.path for entry in fixed}
         if fixed:
@@ -71,7 +75,9 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
                 walk=audit.walk._replace(modules=tuple(f for f in tree.walk().modules if f.path in again))
             )
             seen = [entry for entry in seen if entry.path not in again] + _look_all(fresh)
-        survey = _survey(audit, seen, findings)._replace(fixed=tuple(fixed))
+        survey = _survey(audit, seen, [*known.findings, *findings])._replace(fixed=tuple(fixed))
+        if settings.receipt and not found.frozen:
+            ledger.write(settings.receipt, known, fixed, policies.pairs(policy))
     return _tell(survey, policy, settings, out)
 
 
@@ -189,13 +195,15 @@ def _leftovers(audit: Audit) -> list[Finding]:
 
 
 def _fix(audit: Audit, seen: Sequence[Looked]) -> tuple[list[Entry], list[Finding]]:
-    """Strip what no package owns, and say why the rest is left alone."""
+    """Strip what may be stripped, and say why the rest is left alone."""
     from pkghook.stories import mend
 
     unstripped = [entry for entry in (surveys.kept(audit.policy, each) for each in seen) if entry.unstripped]
-    chosen, left = mend.choose(audit.found, [entry for entry in unstripped if not entry.kept])
+    owned = audit.settings.owned == "strip"
+    chosen, left = mend.choose(audit.found, [entry for entry in unstripped if not entry.kept], owned=owned)
     founds = [found for found in audit.walk.modules if found.path in chosen]
-    return mend.strip(audit.tree, founds, audit.policy, audit.settings, audit.err), left
+    fixed = mend.strip(audit.tree, founds, audit.policy, audit.settings, audit.err)
+    return list(ledger.marked(fixed, audit.found.system)), left
 
 
 # --- the survey ------------------------------------------------------------------------------------------------------

@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from pkghook.sources.tree import Tree
 
 
-def choose(found: Installed, unstripped: Iterable[Looked]) -> tuple[set[str], list[Finding]]:
-    """The paths of what may be stripped, and a finding for each module that may not be."""
+def choose(found: Installed, unstripped: Iterable[Looked], *, owned: bool) -> tuple[set[str], list[Finding]]:
+    """The paths of what may be stripped, and a finding for each module that may not be.
+
+    With `owned` the modules of packages may, too.
+    """
     chosen: set[str] = set()
     left: list[Finding] = []
     for entry in unstripped:
-        why = hindrance(found, entry)
+        why = hindrance(found, entry, owned=owned)
         if why:
             left.append(make("fix-left-alone", entry.path, why=why))
         else:
@@ -38,14 +41,14 @@ def choose(found: Installed, unstripped: Iterable[Looked]) -> tuple[set[str], li
     return chosen, left
 
 
-def hindrance(found: Installed, entry: Looked) -> str:
+def hindrance(found: Installed, entry: Looked, *, owned: bool) -> str:
     """Why --fix leaves a module alone, "" if it does not."""
     if found.frozen:
         return found.frozen
     if not found.system.known:
         return "no package database tells who owns it"
-    owners = (found.system.owner(path, entry.kernel) for path in (entry.path, *entry.names))
-    return next((f"{owner.key} owns it" for owner in owners if owner and owner.packaged), "")
+    owner = None if owned else found.system.packages_owner(entry.path, *entry.names)
+    return f"{owner.key} owns it" if owner else ""
 
 
 def strip(tree: Tree, founds: Sequence[Found], policy: Policy, settings: Settings, err: TextIO) -> list[Entry]:
