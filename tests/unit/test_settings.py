@@ -40,6 +40,7 @@ EXAMPLES = {
     "root": ("/mnt", "\0", "/mnt"),
     "kernel": ("6.1.0", "\0", "6.1.0"),
     "fix": ("yes", "please", True),
+    "owned": ("strip", "keep", "strip"),
     "dkms_enable": ("yes", "enable", True),
     "dkms_disable": ("1", "disable", True),
     "dkms_status": ("on", "status", True),
