@@ -58,8 +58,8 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     """Look at the system below `settings.root`. Exit status 0, or 1 if the gate is closed."""
     del args
     policy = policies.of(settings)
-    ledger.check(settings)
     found = installed.look(settings.root)
+    receipt = ledger.wanted(settings, found.frozen)
     kernels = _chosen(found, settings.kernel)
     with Tree(settings.root) as tree:
         if settings.fix and not found.frozen:
@@ -67,7 +67,7 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
         ask = _ask(settings, found, kernels)
         audit = Audit(tree, _of(tree.walk(), kernels, found), found, kernels, policy, ask, settings, err)
         seen = _look_all(audit)
-        known = ledger.read(settings.receipt, tree, audit.walk.modules, found.system)
+        known = ledger.read(receipt, tree, audit.walk.modules, found.system)
         fixed, findings = _fix(audit, seen) if settings.fix else ([], [])
         again = {entry.path for entry in fixed}
         if fixed:
@@ -76,8 +76,8 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
             )
             seen = [entry for entry in seen if entry.path not in again] + _look_all(fresh)
         survey = _survey(audit, seen, [*known.findings, *findings])._replace(fixed=tuple(fixed))
-        if settings.receipt and not found.frozen:
-            ledger.write(settings.receipt, known, fixed, policies.pairs(policy))
+        if receipt:
+            ledger.write(receipt, known, fixed, policies.pairs(policy))
     return _tell(survey, policy, settings, out)
 
 

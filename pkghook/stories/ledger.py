@@ -37,12 +37,17 @@ class Ledger(NamedTuple):
     findings: tuple[Finding, ...] = ()
 
 
-def check(settings: Settings) -> None:
-    """Refuse what could not be carried out, before the work: UsageError, or InputError where it cannot be written."""
+def wanted(settings: Settings, frozen: str) -> str:
+    """Where the receipt goes, "" where none does: on a system that is not changed in place none is written.
+
+    What could not be carried out is refused before the work: UsageError, or InputError where it cannot be written.
+    """
     if settings.receipt and (settings.dry_run or not settings.fix):
         raise UsageError("audit --receipt tells what --fix has changed", hint="give --fix with it, and no --dry-run")
-    if settings.receipt:
-        atomic.check(settings.receipt)
+    if not settings.receipt or frozen:
+        return ""
+    atomic.check(settings.receipt)
+    return settings.receipt
 
 
 def read(path: str, tree: Tree, modules: Iterable[Found], system: System) -> Ledger:

@@ -123,3 +123,12 @@ def test_a_damaged_receipt_is_not_overwritten(host: Host) -> None:
     assert done.status == 2
     assert host.receipt.read_text() == "no receipt"
     assert host.stray.read_bytes() == host.data
+
+
+def test_a_system_that_is_not_changed_in_place_gets_no_receipt(host: Host) -> None:
+    """And needs no place for it that can be written to."""
+    (host.system.root / "run").mkdir()
+    (host.system.root / "run" / "ostree-booted").touch()
+    host.receipt = host.receipt.parent / "no" / "receipt.json"
+    assert ("fix-left-alone", "stray.ko") in host.fix()
+    assert not host.receipt.parent.exists()
