@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -43,7 +44,9 @@ def tell(request: pytest.FixtureRequest) -> Tell:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make room for the sums."""
+    """Make room for the sums, and have Ctrl-C work in what tests start: shells ignore it for background jobs."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[MINUTES] = defaultdict(float)
 
 
