@@ -46,7 +46,7 @@ def rule(ground: Ground, kind: str, turn: int, luck: Random) -> Rule:
 
 
 @pytest.mark.parametrize("kind", CALLS)
-@pytest.mark.parametrize("number", [20, pytest.param(200, marks=pytest.mark.full)])
+@pytest.mark.parametrize("number", [20, pytest.param(100, marks=pytest.mark.full)])
 def test_refused(ground_for: Callable[[int], Ground], kind: str, number: int, tell: Tell) -> None:
     ground, luck = ground_for(number), Random(f"{SEED} {kind}")  # noqa: S311  the same each time
     tally = Tally(f"{kind} by the shim")

@@ -147,7 +147,7 @@ def limited(turn: Turn, size: int) -> subprocess.Popen[str]:
     return turn.start()
 
 
-@pytest.mark.parametrize("number", [20, pytest.param(200, marks=pytest.mark.full)])
+@pytest.mark.parametrize("number", [20, pytest.param(100, marks=pytest.mark.full)])
 def test_little_memory(ground_for: Callable[[int], Ground], number: int, tell: Tell) -> None:
     ground, luck = ground_for(number), Random(SEED)  # noqa: S311  the same each time
     tally = Tally("ulimit -v")
