@@ -41,7 +41,7 @@ def same_to_the_loader(bench: Builder, before: Path, after: Path) -> bool:
 
 def test_without_the_word_nobody_strips_a_module(bench: Builder, corpus: Path) -> None:
     """What dh_pkghook is there for: dh_strip leaves modules as they are, and says nothing."""
-    done = bench.build(bench.source(some(corpus, "xfs"), build_depends="debhelper"), DPKG_DEB_COMPRESSOR_TYPE="none")
+    done = bench.build(bench.source(some(corpus, "xfs"), build_depends="debhelper"))
     assert done.status == 0, done.output
     assert sizes(done) == {"xfs": modules.named(corpus, "amd64", "xfs").stat().st_size}
     assert int(control(done.deb("demo-modules"))["Installed-Size"]) > 42_000
@@ -61,7 +61,6 @@ def test_with_the_word(bench: Builder, corpus: Path) -> None:
         assert same_to_the_loader(bench, before, path)
     assert len(list(root.rglob("*.ko"))) == len(names)
     assert 4_100 < int(control(package)["Installed-Size"]) < 4_200
-    assert package.stat().st_size < 800_000
     summed = bench.dh(root, "sh", "-c", f"dpkg-deb -e {package} DEBIAN && md5sum -c DEBIAN/md5sums")
     assert summed.status == 0, summed.output
     receipt = json.loads((bench.home / "source" / RECEIPT).read_text())

@@ -13,7 +13,6 @@ from tests.packages.debian import EXTRA, RULES, STANZA, Builder, builder, contro
 from tests.support import need_tool
 
 MANY = 44
-FAST = {"DPKG_DEB_COMPRESSOR_TYPE": "none"}
 PROGRAM = """
 override_dh_auto_install:
 \tmkdir -p debian/demo-modules/usr/bin
@@ -53,7 +52,7 @@ def test_dbgsym_package(bench: Builder, corpus: Path) -> None:
     need_tool("eu-addr2line")
     chosen = modules.sample(corpus, "amd64", MANY, limit=2_000_000)
     source = bench.source([(path, EXTRA) for path in chosen], rules=RULES + PROGRAM)
-    done = bench.build(source, **FAST)
+    done = bench.build(source)
     assert done.status == 0, done.output
     assert done.debs() == ["demo-modules", "demo-modules-dbgsym"]
     package, debug = done.deb("demo-modules"), done.deb("demo-modules-dbgsym")
@@ -95,7 +94,7 @@ def test_reproducible(bench: Builder, corpus: Path) -> None:
     for name, options in (("one", "parallel=1"), ("another", "parallel=2")):
         here = bench._replace(home=bench.home / name)
         source = here.source([(path, EXTRA) for path in modules.sample(corpus, "amd64", 10, limit=500_000)])
-        done = here.build(source, DEB_BUILD_OPTIONS=options, **FAST)
+        done = here.build(source, DEB_BUILD_OPTIONS=options)
         assert done.status == 0, done.output
         built.append(done.deb("demo-modules-dbgsym").read_bytes())
     assert built[0] == built[1]
