@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import shutil
 import subprocess
@@ -88,7 +89,8 @@ def test_whole_kernel(corpus: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
         shutil.rmtree(place / "without")
         package, said = build(bench._replace(home=place / "with"), modules, WORD)
         after = int(control(package)["Installed-Size"])
-        wall, user, system = map(float, said.partition("hook: ")[2].split()[:3])
+        (times,) = re.findall(r"^hook: ([\d.]+) ([\d.]+) ([\d.]+)$", said, re.MULTILINE)
+        wall, user, system = map(float, times)
         ours = [Spent(wall, user + system)]
         with clock(ours):
             pack(place / "with/source/debian/.debhelper/demo-modules/dbgsym-root", place / "ours.deb")
