@@ -141,7 +141,7 @@ def at_call(ground: Ground, turn: int, luck: Random) -> tuple[str, Rule]:
         call = RECEIPT_CALLS[turn // 4 % len(RECEIPT_CALLS)]
         name = "receipt.json" if call == "rename" else f"{ground.place}/turn/.pkghook-"
         return f"{call} of the receipt", Rule(call, Action.KILL, name=name, after=after)
-    call = calls[turn % len(calls)]
+    call = calls[(turn - turn // 4) % len(calls)]
     return call, Rule(call, Action.KILL, skip=luck.randrange(max(1, ground.calls[call] * 9 // 10)), after=after)
 
 
