@@ -264,7 +264,11 @@ def test_an_interpreter_that_is_not_there(place: Bench, modules: dict[str, Path]
 
 
 def test_a_python_without_pkghook(place: Bench, modules: dict[str, Path]) -> None:
-    stopped(place.build(spec(modules), PYTHONPATH="/nowhere"), "No module named pkghook")
+    bare = place.home / "python3"  # -S: whatever is installed for the Python that runs the tests
+    bare.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
+    bare.chmod(0o755)
+    built = place.build(spec(modules), "--define", f"pkghook_python {bare}", PYTHONPATH="/nowhere")
+    stopped(built, "No module named pkghook")
 
 
 def test_receipts_go_where_they_are_wanted(place: Bench, modules: dict[str, Path]) -> None:
