@@ -26,9 +26,9 @@ def flip_contents(patient: Patient, random: Random) -> str:
     size = patient.section(index, "size")
     if patient.section(index, "type") == 8 or not size:
         return flip_anywhere(patient, random)
-    offset = random.randrange(size)
+    offset, name = random.randrange(size), patient.names[index]
     patient.flip(patient.section(index, "offset") + offset, 1 << random.randrange(8))
-    return f"bit of {patient.names[index]} at {offset}"
+    return f"bit of {name} at {offset}"
 
 
 def change_header(patient: Patient, random: Random) -> str:

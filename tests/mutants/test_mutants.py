@@ -42,7 +42,7 @@ HARMLESS_DAMAGES = {
     r"sections \d+ \S+ and \d+ \S+ swapped": "no two loaded sections changed their order, nor two for one target",
     r"section \.(debug_info|stab) added, 0 bytes": "an empty one: there is nothing to read in it",
     r"bit of padding": "between the sections",
-    r"bit of (contents of )?\.(shstrtab|strtab)": "a name that nothing uses",
+    r"bit of (contents of )?\.(shstrtab|strtab)": "a name that nothing uses, or that of the name table itself",
 }
 
 
