@@ -10,6 +10,7 @@ from pkghook.ko.file import load
 from tests.support import lacking, need_kernel
 
 LIMIT = 4 << 30
+MARKER = b"~Module signature appended~\n"
 WITH_DEBUG = ("amd64", "arm64", "s390x", "armel")  # 64 and 32 bits, both byte orders, RELA and REL
 
 
@@ -58,3 +59,11 @@ def image(path: Path) -> bytes:
         return loaded.read(0, loaded.size)
     finally:
         os.close(fd)
+
+
+def unsigned(image: bytes) -> bytes:
+    """The module up to its signature: blob, a descriptor of 12 bytes that ends with the blob's size, MARKER."""
+    if not image.endswith(MARKER):
+        return image
+    end = len(image) - len(MARKER)
+    return image[: end - 12 - int.from_bytes(image[end - 4 : end], "big")]

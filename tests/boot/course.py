@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tests import modules
 from tests.boot.dump import Known
 from tests.boot.guest import COMPRESSED, Boot, Guest, Step
 from tests.boot.machines import Machine
@@ -152,19 +153,10 @@ class Course:
 
 def without_init(image: bytes) -> bytes:
     """The module without an init function: the relocation that sets `__this_module.init` becomes R_*_NONE (0)."""
-    patient = Patient(unsigned(image))
+    patient = Patient(modules.unsigned(image))
     section = ".rela.gnu.linkonce.this_module"
     for entry in range(patient.section(section, "size") // 24):
         if patient.symbol_name(patient.target(section, entry)) == "init_module":
             patient.set_relocation(section, entry, info=0)
             return bytes(patient)
     raise SetupError("a module without init_module said that its init function failed")
-
-
-def unsigned(image: bytes) -> bytes:
-    """The module up to its signature: blob, a descriptor of 12 bytes that ends with the blob's size, marker."""
-    marker = b"~Module signature appended~\n"
-    if not image.endswith(marker):
-        return image
-    end = len(image) - len(marker)
-    return image[: end - 12 - int.from_bytes(image[end - 4 : end], "big")]

@@ -18,7 +18,7 @@ import pytest
 from tests import jobs, modules
 from tests.boot import broken, livepatch
 from tests.boot.compare import GOOD, Differences, compare
-from tests.boot.course import Load, Wanted, load, unsigned
+from tests.boot.course import Load, Wanted, load
 from tests.boot.dump import Symbol
 from tests.boot.machines import AMD64, RISCV64
 from tests.boot.messages import Kind
@@ -109,7 +109,7 @@ def test_what_is_broken_is_seen(corpus: Path, tmp_path: Path) -> None:
     shutil.copytree(tree, copy)
     paths = {path.stem.replace("-", "_"): path for path in jobs.modules_of(copy)}
     for damage in broken.DAMAGES:
-        paths[damage.name].write_bytes(damage.how(unsigned(paths[damage.name].read_bytes())))
+        paths[damage.name].write_bytes(damage.how(modules.unsigned(paths[damage.name].read_bytes())))
     run = load(AMD64, kernel(corpus), copy, Wanted(tuple(damage.name for damage in broken.DAMAGES), one_boot=True))
     seen = {
         damage.name: "no btf" if run.results[damage.name].kind in GOOD and not run.known[damage.name].btf
@@ -148,7 +148,7 @@ def test_what_hangs_is_put_apart(corpus: Path, tmp_path: Path, tell: Tell) -> No
     copy = tmp_path / tree.name
     shutil.copytree(tree, copy)
     path = next(copy.rglob(f"{broken.HANG.name}.ko"))
-    path.write_bytes(broken.HANG.how(unsigned(path.read_bytes())))
+    path.write_bytes(broken.HANG.how(modules.unsigned(path.read_bytes())))
     names = (broken.HANG.name, "mac_croatian", "ext4")
     run = load(AMD64, kernel(corpus), copy, Wanted(names, one_boot=True, patience=30))
     tell(figures("one that hangs", run))
@@ -185,7 +185,7 @@ def signed(corpus: Path, root: Path) -> None:
     for path in jobs.modules_of(root):
         whole = modules.shipped(corpus, KERNEL, path).read_bytes()
         with path.open("ab") as file:
-            file.write(whole[len(unsigned(whole)) :])
+            file.write(whole[len(modules.unsigned(whole)) :])
 
 
 @pytest.mark.full
@@ -323,7 +323,7 @@ def test_riscv64_without_labels(corpus: Path, tmp_path: Path, tell: Tell) -> Non
         for each in (reference_root, root):
             to = each / staged.path[name].lstrip("/")
             to.parent.mkdir(parents=True, exist_ok=True)
-            to.write_bytes(unsigned(staged.file(name).read_bytes()))
+            to.write_bytes(modules.unsigned(staged.file(name).read_bytes()))
     shutil.rmtree(tmp_path / "staged")
     job = jobs.strip(root, "--discard-labels")
     assert job.status == 0, job.out

@@ -29,15 +29,13 @@ THREAD = ("--chain", "thread", "--strip-symbols", "symbols.2009", "--allow-depmo
 REFUSAL = re.compile(
     r"objcopy: not stripping symbol `\S+' because it is named in a relocation( \((at least )?\d+ more lines?\))?"
 )
-MARKER = b"~Module signature appended~\n"
 
 
 def unsigned(path: Path) -> bytes:
-    """A shipped module up to its signature: blob, a descriptor of 12 bytes that ends with the blob's size, marker."""
+    """A shipped module up to its signature, which it has."""
     data = path.read_bytes()
-    assert data.endswith(MARKER), path
-    end = len(data) - len(MARKER)
-    return data[: end - 12 - int.from_bytes(data[end - 4 : end], "big")]
+    assert data.endswith(modules.MARKER), path
+    return modules.unsigned(data)
 
 
 def is_as_shipped(corpus: Path, path: Path) -> bool:
