@@ -7,19 +7,19 @@ It is trusted no more than a foreign tool: the verifier reads what was written a
 from __future__ import annotations
 
 from array import array
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from pkghook.ko.debugset import group_members
 from pkghook.ko.elf import RELOCATIONS, SHF_INFO_LINK, SHT_GROUP, SHT_SYMTAB, picker
 from pkghook.ko.reloc import renumbered
-from pkghook.ko.symtab import CHUNK, LOW, length, symbol_table, unmarked
+from pkghook.ko.symtab import CHUNK, LOW, length, symbol_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from pkghook.ko.elf import Elf, Section, Shape
     from pkghook.ko.plan import Plan, Stretch
-    from pkghook.ko.symtab import Run
 
     Piece = bytes | bytearray | memoryview | array[int]
 
@@ -153,40 +153,26 @@ def _header(elf: Elf, plan: Plan) -> bytes:
 
 
 def _section_headers(elf: Elf, plan: Plan) -> Piece:
-    """The rows of the sections that stay; most of each row is as it was."""
-    size, foreign = elf.shape.section.size, elf.shape.foreign
+    """The rows of the sections that stay."""
     numbers, columns = plan.numbers, elf.columns
     pick = picker(list(numbers))
-    words = array("I", b"".join([elf.table[a * size : b * size] for a, b in _staying(elf, plan)]))
-    if foreign:
-        words.byteswap()
-    step = size // 4
-    link = 10 if elf.is64 else 6  # where sh_link lies in a row, in 32-bit words; sh_info follows it
-    words[::step] = plan.names.moved(pick(elf.name_offsets))
-    words[link::step] = array("I", map(numbers.__getitem__, pick(columns.link)))
-    words[link + 1 :: step] = array("I", _infos(plan, pick(columns.info), pick(columns.type), pick(columns.flags)))
-    if foreign:
-        words.byteswap()
-    wide = array("Q" if elf.is64 else "I", words.tobytes())
-    places = array(wide.typecode, map(plan.offsets.__getitem__, numbers))
-    lengths = array(wide.typecode, pick(columns.size))
-    for index, length_after in plan.sizes.items():
-        lengths[numbers[index]] = length_after
-    if foreign:
-        places.byteswap()
-        lengths.byteswap()
-    at, step = (3, 8) if elf.is64 else (4, 10)  # where sh_offset lies in a row, in addresses; sh_size follows it
-    wide[at::step] = places
-    wide[at + 1 :: step] = lengths
-    return wide
-
-
-def _staying(elf: Elf, plan: Plan) -> list[Run]:
-    """The sections that stay, as runs of their numbers."""
-    mask = bytearray(elf.count)
-    for index in plan.removed:
-        mask[index] = 1
-    return unmarked(mask)
+    kinds, flags, sizes = pick(columns.type), pick(columns.flags), list(pick(columns.size))
+    for index, size in plan.sizes.items():
+        sizes[numbers[index]] = size
+    rows = zip(
+        plan.names.moved(pick(elf.name_offsets)),
+        kinds,
+        flags,
+        pick(columns.addr),
+        map(plan.offsets.__getitem__, numbers),
+        sizes,
+        map(numbers.__getitem__, pick(columns.link)),
+        _infos(plan, pick(columns.info), kinds, flags),
+        pick(columns.align),
+        pick(columns.entsize),
+        strict=True,
+    )
+    return b"".join(starmap(elf.shape.section.pack, rows))
 
 
 def _infos(plan: Plan, infos: Iterable[int], kinds: Iterable[int], flags: Iterable[int]) -> list[int]:

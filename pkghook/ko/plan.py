@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from array import array
-from bisect import bisect_left, bisect_right, insort
+from bisect import bisect_right, insort
 from itertools import compress, repeat
 from operator import and_, gt, sub
 from typing import TYPE_CHECKING
@@ -126,7 +126,7 @@ def plan(elf: Elf, drop: Drop = DEBUG_ONLY) -> Plan:
     referenced = _referenced(elf, removed, runs, table)
     livepatch = is_livepatch(elf)
     mask = _unneeded(table, removed, referenced)
-    extra = droppable(table, unmarked(mask), drop, livepatch=livepatch) - referenced
+    extra = set() if drop == DEBUG_ONLY else droppable(table, unmarked(mask), drop, livepatch=livepatch) - referenced
     for row in extra:
         mask[row] = 1
     listed = _listed(table, extra, drop)
@@ -271,16 +271,12 @@ def cut(strings: bytes, gone: set[int], stay: set[int]) -> Cut:
     A block is what lies between two NUL bytes. Linkers let short names share the end of long
     ones, so of a block only the bytes in front of the first name that stays are cut.
     """
-    blocks = sorted({strings.rfind(b"\0", 0, offset) + 1 for offset in gone if offset})
-    kept = sorted(stay) if blocks else []
     runs: list[Run] = []
     starts: list[int] = []
     shifts = [0]
     at = total = 0
-    for block in blocks:
-        end = strings.find(b"\0", block) + 1
-        first = bisect_left(kept, block)
-        stop = min([end, *kept[first : first + 1]])
+    for block in sorted({strings.rfind(b"\0", 0, offset) + 1 for offset in gone if offset}):
+        stop = _first(stay, block, strings.find(b"\0", block) + 1)
         if stop == block:
             continue
         if block > at:
@@ -292,6 +288,15 @@ def cut(strings: bytes, gone: set[int], stay: set[int]) -> Cut:
     if at < len(strings):
         runs.append((at, len(strings)))
     return Cut(tuple(runs), tuple(starts), tuple(shifts), len(strings) - total)
+
+
+def _first(offsets: set[int], start: int, end: int) -> int:
+    """The smallest of `offsets` from `start` on, `end` if there is none before it."""
+    if end - start > len(offsets):
+        return min([offset for offset in offsets if start <= offset < end], default=end)
+    if offsets.isdisjoint(range(start, end)):
+        return end
+    return next(offset for offset in range(start, end) if offset in offsets)
 
 
 def _cut_symbol_names(table: SymbolTable, going: Going) -> Cut:

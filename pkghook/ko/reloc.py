@@ -45,7 +45,7 @@ class RelocRun:
     looked at as bytes and never become numbers.
     """
 
-    __slots__ = ("_column", "_symbols", "_words", "columns", "data", "indices", "low", "offset", "shape")
+    __slots__ = ("_column", "_low", "_symbols", "_words", "columns", "data", "indices", "offset", "shape")
 
     def __init__(self, elf: Elf, indices: tuple[int, ...], shape: RelocShape, data: bytes) -> None:
         # Not the Elf: it holds this run, and what holds each other lives on until the collector comes.
@@ -54,9 +54,7 @@ class RelocRun:
         self.offset = elf.columns.offset[indices[0]]  # in the file
         self.shape = shape
         self.data = data  # the raw contents of all sections
-        step = shape.entry * 4
-        narrow = not any(data[at::step].strip(b"\0") for at in shape.high)
-        self.low = data[shape.low :: step] if narrow else b""  # the symbol numbers, if they are all of one byte
+        self._low: bytes | None = None
         self._words: array[int] | None = None
         self._column: array[int] | None = None
         self._symbols: frozenset[int] | None = None
@@ -70,6 +68,15 @@ class RelocRun:
     def size(self) -> int:
         """Bytes of the run."""
         return len(self.data)
+
+    @property
+    def low(self) -> bytes:
+        """The symbol numbers if they are all of one byte, else b""."""
+        if self._low is None:
+            step = self.shape.entry * 4
+            narrow = not any(self.data[at::step].strip(b"\0") for at in self.shape.high)
+            self._low = self.data[self.shape.low :: step] if narrow else b""
+        return self._low
 
     @property
     def words(self) -> array[int]:
