@@ -27,6 +27,9 @@ from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from typing import Any
+
+    Parcel = tuple[Callable[["R"], bytes | None], Callable[[bytes], "R"]]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -35,13 +38,15 @@ AHEAD = 3  # tasks given to a worker before it has answered, so that it never wa
 # While tasks wait the parent looks for answers no oftener than this, in seconds: each look takes a processor away
 # from a worker. Answers wait in the pipe meanwhile, where they outlive the worker; quick workers get more tasks ahead.
 NAP = 0.008
+LAST = 32  # tasks a worker: with no more waiting than that the parent stays awake, lest a worker wait for it
 BLOCK = 1 << 16  # as much as a pipe holds
 TASKS = 1 << 10  # bytes of task numbers that a worker takes at a time; a pipe takes in less than 4 KiB whole
 GC_THRESHOLD = 100_000
-_LENGTH = Struct("=I")
+_LENGTH = Struct("=I?")  # of an answer, and whether it was packed by the caller's means
 _TASK = Struct("=I")
 GRACE = 1.0  # seconds for a worker to finish a replacement that it has begun, when the run is given up
 SPARE_FDS = 100  # of those a process may open, for all but the three that each worker costs
+PICKLED: Parcel[Any] = (lambda _: None, pickle.loads)  # packs nothing, so that everything is pickled
 
 
 class Lost(NamedTuple):
@@ -86,9 +91,11 @@ class Pool(Generic[T, R]):
         lost: Callable[[T, Lost], R],
         in_child: Callable[[], None],
         meanwhile: Callable[[], None],
+        parcel: Parcel[R] = PICKLED,
     ) -> None:
         self.tasks, self.work, self.done, self.lost, self.in_child = tasks, work, done, lost, in_child
         self.meanwhile = meanwhile
+        self.pack, self.unpack = parcel
         self.results: dict[int, R] = {}
         self.workers: dict[int, Worker] = {}  # by the descriptor of their answers
         self.waiting = deque(range(len(tasks)))
@@ -114,7 +121,7 @@ class Pool(Generic[T, R]):
                     with stopping.undisturbed():
                         poll.unregister(fd)
                         self.bury(worker, poll)
-            if self.waiting:
+            if len(self.waiting) > LAST * len(self.workers):
                 time.sleep(NAP)
 
     def ahead(self, worker: Worker) -> int:
@@ -149,14 +156,15 @@ class Pool(Generic[T, R]):
         worker.buffer += data
         worker.pace = 0
         while len(worker.buffer) >= _LENGTH.size:
-            (length,) = _LENGTH.unpack_from(worker.buffer)
+            length, packed = _LENGTH.unpack_from(worker.buffer)
             end = _LENGTH.size + length
             if len(worker.buffer) < end:
                 return
-            answer = pickle.loads(memoryview(worker.buffer)[_LENGTH.size : end])  # noqa: S301  from our own child
+            data = bytes(worker.buffer[_LENGTH.size : end])
             del worker.buffer[:end]
             worker.pace += 1
             number = worker.held.popleft()
+            answer = self.unpack(data) if packed else pickle.loads(data)  # noqa: S301  from our own child
             self.keep(number, self.lost(self.tasks[number], answer) if isinstance(answer, Lost) else answer)
 
     def keep(self, number: int, result: R) -> None:
@@ -253,10 +261,12 @@ class Pool(Generic[T, R]):
 
     def labour(self, tasks: int, answers: int) -> None:
         """Work on what comes in until the parent closes the pipe."""
-        while data := os.read(tasks, TASKS):
-            for (number,) in _TASK.iter_unpack(data):
-                answer = pickle.dumps(self.guarded(number), pickle.HIGHEST_PROTOCOL)
-                _write_all(answers, _LENGTH.pack(len(answer)) + answer)
+        while numbers := os.read(tasks, TASKS):
+            for (number,) in _TASK.iter_unpack(numbers):
+                answer = self.guarded(number)
+                packed = None if isinstance(answer, Lost) else self.pack(answer)
+                data = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL) if packed is None else packed
+                _write_all(answers, _LENGTH.pack(len(data), packed is not None) + data)
 
     def guarded(self, number: int) -> R | Lost:
         """The result, or what our own code raised: one bad module never stops the others."""
@@ -268,7 +278,7 @@ class Pool(Generic[T, R]):
             return Lost(f"{type(error).__name__}: {error}", traceback.format_exc())
 
 
-def run(
+def run(  # noqa: PLR0913, PLR0917  what happens to tasks, results and processes, each by one callable
     tasks: Sequence[T],
     work: Callable[[T], R],
     jobs: int,
@@ -276,16 +286,18 @@ def run(
     lost: Callable[[T, Lost], R],
     in_child: Callable[[], None] = lambda: None,
     meanwhile: Callable[[], None] = lambda: None,
+    parcel: Parcel[R] = PICKLED,
 ) -> list[R]:
     """`work` on each of `tasks` in `jobs` forked processes; the results in the order of the tasks.
 
     Tasks start in the order given.  `done` is called in the parent as each result arrives; `lost`
     makes the result of a task whose worker was killed twice or raised; `in_child` is called once in
     each worker; `meanwhile` is called in the parent when the workers are busy, again before a retry,
-    and is short.  The caller has a single thread.  Raises Interrupted after SIGINT or SIGTERM,
+    and is short; `parcel` packs results for their way here, but for those that it answers with None, and
+    unpacks them.  The caller has a single thread.  Raises Interrupted after SIGINT or SIGTERM,
     WorkerError when no process can be had; no worker and no tool is left in either case.
     """
-    pool: Pool[T, R] = Pool(tasks, work, done, lost, in_child, meanwhile)
+    pool: Pool[T, R] = Pool(tasks, work, done, lost, in_child, meanwhile, parcel)
     with stopping.stoppable():
         try:
             pool.serve(min(max(1, jobs), _most_workers()))

@@ -10,6 +10,7 @@ import sys
 from array import array
 from bisect import bisect_left
 from itertools import repeat, zip_longest
+from operator import eq
 from typing import TYPE_CHECKING
 
 from pkghook.ko import debugset, lanes
@@ -376,6 +377,8 @@ def _renumber_sections(words: array[int], numbers: dict[int, int], elf: Elf) -> 
     """The symbols in `words` with each section number replaced by that in `numbers`."""
     shape = elf.shape
     rows = bytearray(words)
+    if all(map(eq, numbers, numbers.values())):
+        return rows  # linkers write debug sections behind the others
     low = {n & 255: new & 255 for n, new in numbers.items()}
     if len(low) == len(numbers) and not any([(n ^ new) >> 8 for n, new in numbers.items()]):
         # Each number is told by its low byte, and only that one changes: so with less than 240 sections.

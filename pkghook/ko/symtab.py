@@ -124,6 +124,8 @@ class SymbolTable:
     def mask(self, sections: Iterable[int]) -> bytearray:
         """One byte a row: 1 if the symbol is defined in one of these sections, else 0."""
         used = self.sections_used.intersection(sections)
+        if not used:
+            return bytearray(self.count)
         table = bytearray(256)
         for number in used:
             table[number & 255] = 1

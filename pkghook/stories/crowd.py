@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
     from pkghook.findings import Finding
-    from pkghook.pool import Lost
+    from pkghook.pool import Lost, Parcel
     from pkghook.settings import Settings
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ def through_workers(  # noqa: PLR0913  what the pool takes, and what the bar and
     *,
     in_child: Callable[[], None] = lambda: None,
     meanwhile: Callable[[], None] = lambda: None,
+    parcel: Parcel[R] = pool.PICKLED,
 ) -> list[R]:
     """`work` on each task, in order, as `pool.run` has it; `size` is what the bar counts for a task, in bytes."""
     bar = progress.make(err, settings.quiet, verbose=settings.verbose)
@@ -43,6 +44,7 @@ def through_workers(  # noqa: PLR0913  what the pool takes, and what the bar and
             lost=lost,
             in_child=in_child,
             meanwhile=meanwhile,
+            parcel=parcel,
         )
     finally:
         bar.stop()

@@ -6,7 +6,7 @@ import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from pkghook import atomic, report
+from pkghook import atomic, parcel, report
 from pkghook.chain import steps
 from pkghook.chain.tools import Tools
 from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, SettingError
@@ -137,6 +137,7 @@ def _strip_all(order: Order, walk: Walk, settings: Settings, err: TextIO) -> lis
         err,
         in_child=order.tree.unlock_in_child,
         meanwhile=_get_ready_to_judge,
+        parcel=(parcel.pack, parcel.unpack),
     )
 
 
