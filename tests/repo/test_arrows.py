@@ -18,7 +18,7 @@ LEVELS = (
     ("findings",),
     ("errors",),
     ("model",),
-    ("atomic", "fields", "proc", "settings", "stopping"),
+    ("atomic", "fields", "parcel", "proc", "settings", "stopping"),
     WINGS,
     ("split",),
     ("attempt", "pool"),

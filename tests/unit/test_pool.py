@@ -167,7 +167,8 @@ def test_a_worker_killed_among_many_quick_tasks_loses_only_the_one_it_was_at() -
     [(1000, 0, 3), (1000, 1, 3), (1000, 10, 20), (1000, 400, 250), (20, 10, 5), (4, 10, 3), (10_000, 9999, 256)],
 )
 def test_a_quick_worker_holds_more_but_not_what_the_others_could_do(waiting: int, pace: int, ahead: int) -> None:
-    crowd: pool.Pool[int, None] = pool.Pool(range(waiting), *[lambda *_: None] * 5)
+    idle = lambda *_: None  # noqa: E731
+    crowd: pool.Pool[int, None] = pool.Pool(range(waiting), idle, idle, idle, idle, idle)
     crowd.workers = {fd: pool.Worker(0, -1, fd, -1) for fd in (1, 2)}
     crowd.workers[1].pace = pace
     assert crowd.ahead(crowd.workers[1]) == ahead
