@@ -97,7 +97,7 @@ class Guest:
             self._argv(initrd, dumped), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         ) as qemu:
             try:
-                console = Console(qemu, self.log, self.patience)
+                console = Console(qemu, self.log, dumped, self.patience)
                 console.follow()
             finally:
                 qemu.kill()
@@ -166,19 +166,22 @@ def _cpio(top: Path, to: Path) -> None:
 class Console:
     """The guest's console: results as they come."""
 
-    def __init__(self, qemu: subprocess.Popen[bytes], log: IO[str], patience: float) -> None:
-        """Follows `qemu`, writing all it says to `log`."""
-        self.qemu, self.log, self.patience = qemu, log, patience
+    def __init__(self, qemu: subprocess.Popen[bytes], log: IO[str], dump: Path, patience: float) -> None:
+        """Follows `qemu`, writing all it says to `log`; `dump` grows on its own while the guest dumps."""
+        self.qemu, self.log, self.dump, self.patience = qemu, log, dump, patience
         self.results: dict[str, Result] = {}
         self.current, self.lines = "-boot-", [""]
         self.dumped = self.ended = self.hung = False
 
     def follow(self) -> None:
-        """Read until the guest ends or stands still: it may well go on talking, only a marker is progress."""
+        """Read until the guest ends or stands still.
+
+        It may well go on talking: only a marker is progress, or a dump that grows (millions of names take minutes).
+        """
         pipe = self.qemu.stdout
         assert pipe
         os.set_blocking(pipe.fileno(), False)
-        tail, event = b"", time.monotonic()
+        tail, event, size = b"", time.monotonic(), 0
         with selectors.DefaultSelector() as select:
             select.register(pipe, selectors.EVENT_READ)
             while not self.ended:
@@ -189,8 +192,10 @@ class Console:
                 if data == b"":
                     return
                 *full, tail = (tail + (data or b"")).split(b"\n")
-                if any([self._line(line.decode("utf-8", "replace").rstrip("\r")) for line in full]):
-                    event = time.monotonic()
+                marks = [self._line(line.decode("utf-8", "replace").rstrip("\r")) for line in full]
+                grown = self.dump.stat().st_size if self.dump.exists() else 0
+                if any(marks) or grown != size:
+                    event, size = time.monotonic(), grown
 
     def _line(self, line: str) -> bool:
         """Take in one line; whether it was a marker."""
