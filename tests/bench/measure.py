@@ -20,6 +20,7 @@ class Used(NamedTuple):
     seconds: float  # from before the start to after the end
     cpu: float  # seconds of all its processes
     peak: int  # bytes resident in its largest process
+    left: int = 0  # bytes of modules afterwards; 0 where nothing was to be stripped
 
 
 def run(argv: Sequence[str], environment: Mapping[str, str]) -> Used:

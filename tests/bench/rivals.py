@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,14 +39,21 @@ class Place(NamedTuple):
         words = [word.replace("$TREE", str(self.tree)).replace("$OUT", str(self.out)) for word in command.split()[1:]]
         return [sys.executable, "-c", START, *words]
 
-    def fill(self, source: Path) -> None:
-        """A fresh copy of a directory's modules, or of one module: in the page cache, and on its way to no disk."""
+    def fill(self, source: Path, names: Sequence[str] = ()) -> None:
+        """A fresh copy of a directory or of the files `names` in it: in the page cache, and on its way to no disk."""
         for directory in self:
             shutil.rmtree(directory, ignore_errors=True)
             directory.mkdir()
-        what = f"{source}/." if source.is_dir() else source
-        subprocess.run(["cp", "-a", "--reflink=never", what, self.tree], check=True)
+        copy = ["cp", "-a", "--reflink=never"]
+        if names:
+            listed = "".join(f"{name}\0" for name in names).encode()
+            argv = ["xargs", "-0", *copy, "--parents", "-t", str(self.tree)]
+            subprocess.run(argv, input=listed, cwd=source, check=True)
+        else:
+            subprocess.run([*copy, f"{source}/.", self.tree], check=True)
         subprocess.run(["sync", "-f", self.tree], check=True)
+        reading = ["find", str(self.tree), "-type", "f", "-exec", "cat", "{}", "+"]
+        subprocess.run(reading, stdout=subprocess.DEVNULL, check=True)
 
 
 class Rival(NamedTuple):
@@ -56,29 +64,36 @@ class Rival(NamedTuple):
     needs: tuple[str, ...] = ()  # programs
     before: tuple[str, ...] = ()  # commands that come first and are not measured
     result: str = "tree"  # directory of the `Place` that has stripped modules in the end; "" if none has
+    idle: bool = False  # it exits 0 and changes nothing, and is measured because people rely on it
 
     def absent(self) -> list[str]:
         """The programs that it needs and that are not here."""
         return [name for name in self.needs if not shutil.which(name)]
 
-    def run(self, place: Place, source: Path) -> Used:
-        """Measure it once on a fresh copy; BenchError if the work was not done."""
-        place.fill(source)
+    def run(self, place: Place, source: Path, names: Sequence[str] = ()) -> Used:
+        """Measure it once on a fresh copy of the source (see `Place.fill`); BenchError if the work was not done."""
+        place.fill(source, names)
         size = size_of(place.tree)
         for command in self.before:
             measure.run(place.argv(command), place.environment)
         used = measure.run(place.argv(self.command), place.environment)
-        if self.result and not 0 < size_of(getattr(place, self.result)) < size / 2:
+        left = size_of(getattr(place, self.result)) if self.result else 0
+        if self.result and not self.idle and not 0 < left < size / 2:
             raise BenchError(f"{self.what}: the modules are as large as before")
+        if self.idle and left != size:
+            raise BenchError(f"{self.what}: did something")
         receipt = place.out / "receipt.json"
         if receipt.exists():
             check_receipt(json.loads(receipt.read_text("utf-8"))["totals"]["proofs"])
-        return used
+        return used._replace(left=left)
+
+
+MODULE = re.compile(r"\.ko(\.(gz|xz|zst))?$")
 
 
 def size_of(directory: Path) -> int:
-    """Bytes of all modules below."""
-    return sum(path.stat().st_size for path in directory.rglob("*.ko"))
+    """Bytes of all modules below, as they lie there."""
+    return sum(path.stat().st_size for path in directory.rglob("*.ko*") if MODULE.search(path.name))
 
 
 def check_receipt(proofs: Mapping[str, int]) -> None:
@@ -87,44 +102,22 @@ def check_receipt(proofs: Mapping[str, int]) -> None:
         raise BenchError(f"not every module was proven: {dict(proofs)}")
 
 
-FIND = """find "$TREE" -name '*.ko' -print0 | xargs -0 -P$(nproc)"""
-BATCH = f"{FIND} -n32 strip -g"
 STRIP = "pkghook strip $TREE --receipt $OUT/receipt.json"
-RECORD = "pkghook record $TREE --out $OUT/record"
-AFTER = "pkghook strip $TREE --before $OUT/record --require-proof --receipt $OUT/receipt.json"
-# As scripts/Makefile.modinst of the kernel does for each module, under make -j.
-INSTALL = """cd "$TREE" && find . -name '*.ko' -print0 | xargs -0 -P$(nproc) -n1 \
-sh -c 'cp "$1" "$OUT/$1" && strip --strip-debug "$OUT/$1"' sh"""
-BRP = "/usr/lib/rpm/brp-strip"
-
-# What the others are compared with comes first.
-TREE = (
-    Rival("batch strip -g", BATCH, ("strip",)),
-    Rival("pkghook strip", STRIP),
-    Rival("brp-strip", f'RPM_BUILD_ROOT="$TREE" RPM_BUILD_NCPUS=$(nproc) {BRP} strip', (BRP, "strip", "file")),
-    Rival("strip -g per file", f"{FIND} -n1 strip -g", ("strip",)),
-    Rival(
-        "cp and strip per file",
-        INSTALL,
-        ("strip",),
-        before=("""cd "$TREE" && find . -type d -exec mkdir -p "$OUT/{}" ';'""",),
-        result="out",
-    ),
-    Rival("pkghook record", RECORD, result=""),
-    Rival("pkghook strip --before", AFTER, before=(RECORD,)),
-    Rival("pkghook strip --before, after batch strip -g", AFTER, ("strip",), before=(RECORD, BATCH)),
-)
 LOOK = "pkghook audit --root $TREE"
 # The machine's own packages, so that there is a database to read.
 DATABASE = 'mkdir -p "$TREE/var/lib/dpkg" && cp -a /var/lib/dpkg/status /var/lib/dpkg/info "$TREE/var/lib/dpkg/"'
+ALL = """find "$TREE" -name '*.ko' -print0 | xargs -0"""
 INSTALLED = (
-    Rival("file, on all modules", """find "$TREE" -name '*.ko' -print0 | xargs -0 file""", ("file",), result=""),
+    Rival("file, on all modules", f"{ALL} file", ("file",), result=""),
+    Rival("readelf -S, on all modules", f"{ALL} readelf -SW", ("readelf",), result=""),
+    Rival("modinfo, on all modules", f"{ALL} modinfo", ("modinfo",), result=""),
     Rival("pkghook audit", LOOK, before=(DATABASE,), result=""),
     Rival("pkghook audit --second-reader", f"{LOOK} --second-reader", before=(DATABASE,), result=""),
 )
 UNXZ = """find "$TREE" -name '*.ko.xz' -print0 | xargs -0 -P$(nproc) -n32 xz -dc >/dev/null"""
 INSTALLED_XZ = (
     Rival("xz -dc, on all modules", UNXZ, ("xz",), result=""),
+    Rival("modinfo, .ko.xz", f"{ALL.replace('*.ko', '*.ko.xz')} modinfo", ("modinfo",), result=""),
     Rival("pkghook audit, .ko.xz", LOOK, before=(DATABASE,), result=""),
 )
 LARGEST = (

@@ -17,7 +17,7 @@ from tests.bench.measure import Used
 
 RESULTS = Path(__file__).resolve().parents[1] / "RESULTS.md"
 CHECKOUT = RESULTS.parents[1]
-TOOLS = {"strip": "binutils", "eu-strip": "elfutils"}
+TOOLS = {"strip": "binutils", "eu-strip": "elfutils", "llvm-strip": "LLVM"}
 MIB = 1 << 20
 
 
@@ -36,8 +36,16 @@ class Figures(NamedTuple):
     @property
     def said(self) -> str:
         """All figures in one line."""
+        used = self.used
+        left = f", {used.left:,.0f} bytes left" if used.left else ""
         ratio = f"; {self.ratio:.2f} x {self.base} ({self.cpu_ratio:.2f} x CPU)" if self.what != self.base else ""
-        return f"{seconds(self.used.seconds)} ({seconds(self.used.cpu)} CPU), {self.used.peak / MIB:.0f} MiB{ratio}"
+        return f"{seconds(used.seconds)} ({seconds(used.cpu)} CPU), {used.peak / MIB:.0f} MiB{left}{ratio}"
+
+    @property
+    def modules(self) -> int:
+        """How many were worked on; 0 where that is not what is counted."""
+        found = re.match(r"(\d+) modules? ", self.subject)
+        return int(found[1]) if found else 0
 
 
 def seconds(count: float) -> str:
@@ -46,13 +54,16 @@ def seconds(count: float) -> str:
 
 
 def text(found: list[Figures]) -> str:
-    """Columns: time, CPU, memory of the largest process, ratios."""
-    lines = [("", "time", "CPU", "largest process", f"x {found[0].base}", "x CPU")]
+    """Columns: time, CPU, memory of the largest process, bytes left, ratios."""
+    bases = {row.base for row in found}
+    against = f"x {found[0].base}" if len(bases) == 1 else "x the first of its kind"
+    lines = [("", "time", "CPU", "largest process", "bytes left", against, "x CPU")]
     for row in found:
         used = row.used
         ratios = f"{row.ratio:.2f}", f"{row.cpu_ratio:.2f}"
-        lines.append((row.what, seconds(used.seconds), seconds(used.cpu), f"{used.peak / MIB:.0f} MiB", *ratios))
-    widths = [max(len(line[i]) for line in lines) for i in range(6)]
+        left = f"{used.left:,.0f}" if used.left else ""
+        lines.append((row.what, seconds(used.seconds), seconds(used.cpu), f"{used.peak / MIB:.0f} MiB", left, *ratios))
+    widths = [max(len(line[i]) for line in lines) for i in range(7)]
     return "\n".join(
         line[0].ljust(widths[0]) + "".join(f"  {cell.rjust(widths[i])}" for i, cell in enumerate(line[1:], 1))
         for line in lines
@@ -106,10 +117,10 @@ def versions() -> str:
 
 
 def version(tool: str) -> str:
-    """The last number in the first line of `--version`."""
+    """The last number in the first line of `--version` that has one."""
     said = subprocess.run([tool, "--version"], capture_output=True, text=True, check=True).stdout
-    numbers: list[str] = re.findall(r"\d+(?:\.\d+)+", said.partition("\n")[0])
-    return numbers[-1]
+    found: list[list[str]] = [re.findall(r"\d+(?:\.\d+)+", line) for line in said.splitlines()]
+    return next(numbers[-1] for numbers in found if numbers)
 
 
 @cache

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.bench import measure, rivals, table
-from tests.bench.__main__ import figures
+from tests.bench.contest import figures
 from tests.bench.measure import BenchError, Used
 from tests.bench.rivals import Place, Rival
 from tests.setup import room
@@ -75,10 +75,18 @@ def test_work_that_was_not_done_is_not_measured(tree: Place, tmp_path: Path, com
         Rival("idle", command).run(tree, tmp_path / "source")
 
 
+def test_a_rival_that_is_known_to_do_nothing(tree: Place, tmp_path: Path) -> None:
+    assert Rival("blind", "true", idle=True).run(tree, tmp_path / "source").left == 1000
+    with pytest.raises(BenchError, match="did something"):
+        Rival("blind", 'truncate -s 999 "$TREE"/*.ko', idle=True).run(tree, tmp_path / "source")
+
+
 def test_work_that_was_done(tree: Place, tmp_path: Path) -> None:
     work = Rival("cut", 'truncate -s 100 "$TREE"/*.ko', before=('test -s "$TREE"/a.ko',))
     assert work.run(tree, tmp_path / "source").seconds > 0
-    assert work.run(tree, tmp_path / "source" / "a.ko").seconds > 0, "each time on a fresh copy"
+    again = work.run(tree, tmp_path / "source", ("a.ko",))
+    assert again.seconds > 0, "each time on a fresh copy"
+    assert again.left == 100
     assert (tmp_path / "source" / "a.ko").stat().st_size == 1000
 
 

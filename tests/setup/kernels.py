@@ -57,6 +57,9 @@ KERNELS = (
         NOTHING,
         boot=True,
     ),
+    Kernel(  # the largest tree: about 4,000 modules
+        "amd64-full", "amd64", ("bookworm-security", "bookworm"), r"linux-image-6\.1\.[\d.-]+-amd64", ALL
+    ),
 )
 
 # taken out of every -dbg package besides the smallest, the largest and those in the middle
