@@ -27,16 +27,26 @@ def full(bench: Bench) -> list[Figures]:
     ]
     groups.append(Group(peers.named(peers.STRIPPERS, "full kernel"), modules, samples.subject(modules, kernel)))
     found = bench.contests(groups)
-    for line in growth(found):
+    for line in (*costs(found), *growth(found)):
         show(line)
     return found
 
 
-def growth(found: list[Figures]) -> Iterator[str]:
-    """What a module costs, by the size of the tree."""
+def costs(found: list[Figures]) -> Iterator[str]:
+    """What one module costs."""
     for row in found:
-        if row.modules:
-            yield f"{row.what}: {1000 * row.used.seconds / row.modules:.3f} ms a module"
+        used = row.used
+        time, cpu = (f"{1000 * spent / row.modules:.3f} ms" for spent in (used.seconds, used.cpu))
+        yield f"{row.what}: {time} a module ({cpu} CPU)"
+
+
+def growth(found: list[Figures]) -> Iterator[str]:
+    """What a module costs in the largest tree, against the next smaller one; 1 is linear."""
+    for rival in peers.STRIPPERS[:2]:
+        few, many = [row for row in found if row.what.startswith(f"{rival.what}, ")][-2:]
+        time = many.used.seconds / many.modules / (few.used.seconds / few.modules)
+        cpu = many.used.cpu / many.modules / (few.used.cpu / few.modules)
+        yield f"{rival.what}: a module of {many.modules} costs {time:.2f} x that of {few.modules} ({cpu:.2f} x CPU)"
 
 
 def sizes(bench: Bench) -> list[Figures]:
@@ -54,6 +64,6 @@ def sizes(bench: Bench) -> list[Figures]:
     field = peers.one_process(CLASSES[-1], "riscv64-linux-gnu-")
     groups.append(Group(field, one, samples.subject(one, f"riscv64 ({single.name})")))
     found = bench.contests(groups)
-    for line in growth(found):
+    for line in costs(found):
         show(line)
     return found

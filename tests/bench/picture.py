@@ -57,7 +57,7 @@ def present(field: tuple[Rival, ...], rows: Mapping[str, Row]) -> list[Row]:
 
 def short(what: str) -> str:
     """A name, where the title says the rest."""
-    return what.partition(", .ko.xz")[0]
+    return what.partition(", .ko.xz")[0].replace("strip --chain ", "by ")
 
 
 def said(row: Row) -> str:

@@ -32,7 +32,7 @@ text { font: 12px system-ui, -apple-system, "DejaVu Sans", sans-serif; fill: #1f
 }
 """
 TEXT = 12  # pixels from one line of text to where the next may start, about
-LETTER = 7  # pixels, the width of one, about
+LETTER, BOLD = 6.3, 7.2  # pixels, the width of one, about
 ROW = 20
 
 
@@ -177,7 +177,7 @@ def legend(box: Box, names: Sequence[tuple[str, bool]]) -> Iterator[str]:
     right, y = box.left + box.width, box.top + 2.3 * TEXT
     for name, ours in reversed(names):
         yield text(right, y, name, "ours end" if ours else "end")
-        right -= len(name) * LETTER + 12
+        right -= len(name) * (BOLD if ours else LETTER) + 8
         yield mark(right, y - 4, ours=ours)
         right -= 20
 

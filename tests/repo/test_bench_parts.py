@@ -6,6 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -19,7 +20,9 @@ from tests.bench.measure import BenchError, Used
 from tests.bench.rivals import Rival
 from tests.bench.samples import Modules, spread
 from tests.bench.table import rows
+from tests.repo.tree import script
 from tests.setup import kernels, room
+from tests.setup.apt import SetupError
 from tests.support import need_tool
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -94,6 +97,17 @@ def test_groups_have_their_rounds_together(
     assert not list((tmp_path / "cache").glob(f"{room.PREFIX}*"))
 
 
+def test_growth_is_told_against_the_next_smaller_tree() -> None:
+    found = []
+    for what, count, spent in (("100 modules", 100, 9.0), ("1000 modules", 1000, 10.0), ("full kernel", 4000, 44.0)):
+        names = [(rival.what, "") for rival in peers.named(peers.STRIPPERS[:2], what)]
+        found += figures(names, [[Used(spent, 2 * spent, 1)] * 2], f"{count} modules of {KERNEL}, 1 GB")
+    assert list(big.costs(found))[-1] == "pkghook strip, full kernel: 11.000 ms a module (22.000 ms CPU)"
+    assert list(big.growth(found)) == [
+        f"{rival.what}: a module of 4000 costs 1.10 x that of 1000 (1.10 x CPU)" for rival in peers.STRIPPERS[:2]
+    ]
+
+
 def test_rows_are_read_as_they_are_written() -> None:
     used = [[Used(0.0123, 0.5, 3 << 20, 1234567), Used(12.5, 3.25, 4 << 20)]]
     written = rows(figures([("base", "a | b"), ("other", "o")], used, "7 modules of 6.1.0-1-amd64, 1.5 GB"))
@@ -124,6 +138,23 @@ def test_one_process_is_one_process() -> None:
     assert strip.needs == ("riscv64-linux-gnu-strip",)
     assert "riscv64-linux-gnu-strip -g" in strip.command
     assert ours.command.endswith("-j1")
+
+
+def test_a_full_kernel_needs_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = script("tests/run")
+    big_one = run.FULL["big"]
+    monkeypatch.setenv("PKGHOOK_CORPUS", str(tmp_path / "corpus"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda _: SimpleNamespace(free=big_one.room - 1))
+    with pytest.raises(SetupError, match=r"25\.0 GB are needed in .*, 25\.0 GB are free"):
+        run.get_kernels(big_one.kernels, big_one.room)
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda _: SimpleNamespace(free=big_one.room))
+    run.get_kernels(big_one.kernels, big_one.room)
+    for name in big_one.kernels:
+        for part in ("shipped", "dbg", "boot"):
+            (tmp_path / "corpus" / name / part).mkdir(parents=True)
+    monkeypatch.setattr(run.shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+    run.get_kernels(big_one.kernels, big_one.room)  # nothing to fetch
 
 
 # --- the picture -----------------------------------------------------------------------------------------------------

@@ -5,9 +5,13 @@ from __future__ import annotations
 import ast
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +38,18 @@ def files() -> tuple[Path, ...]:
             return tuple(sorted(path for path in listed if path.is_file()))
     found = (path for path in ROOT.rglob("*") if path.is_file())
     return tuple(sorted(path for path in found if not SKIPPED & set(path.relative_to(ROOT).parts)))
+
+
+@cache
+def script(name: str) -> ModuleType:
+    """A script without suffix, as a module: `tests/run`, say."""
+    loader = SourceFileLoader(name.replace("/", "_"), str(ROOT / name))
+    spec = spec_from_loader(loader.name, loader)
+    assert spec
+    module = module_from_spec(spec)
+    sys.modules[loader.name] = module  # where a NamedTuple looks for its names
+    loader.exec_module(module)
+    return module
 
 
 def texts() -> Iterator[tuple[str, str]]:
