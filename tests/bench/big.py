@@ -43,7 +43,10 @@ def costs(found: list[Figures]) -> Iterator[str]:
 def growth(found: list[Figures]) -> Iterator[str]:
     """What a module costs in the largest tree, against the next smaller one; 1 is linear."""
     for rival in peers.STRIPPERS[:2]:
-        few, many = [row for row in found if row.what.startswith(f"{rival.what}, ")][-2:]
+        trees = [row for row in found if row.what.startswith(f"{rival.what}, ")]
+        if len(trees) < 2:
+            continue
+        few, many = trees[-2:]
         time = many.used.seconds / many.modules / (few.used.seconds / few.modules)
         cpu = many.used.cpu / many.modules / (few.used.cpu / few.modules)
         yield f"{rival.what}: a module of {many.modules} costs {time:.2f} x that of {few.modules} ({cpu:.2f} x CPU)"

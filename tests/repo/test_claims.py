@@ -62,6 +62,8 @@ def test_scripts_exist(name: str) -> None:
     for command in commands((ROOT / name).read_text("utf-8")):
         words = [word for word in command.split() if word.startswith("tests/")]
         assert all((ROOT / word).exists() for word in words), f"{name}: {command}"
+        if command.startswith("tests/run tests/"):
+            assert all("pytestmark = pytest.mark.full" not in (ROOT / word).read_text("utf-8") for word in words[1:])
         proof = re.search(r"--full (\S+)", command)
         assert not proof or proof[1] in {*script("tests/run").FULL, "NAME"}, f"{name}: {command}"
 
