@@ -81,7 +81,8 @@ def rows(found: list[Figures]) -> str:
 
 def number(row: Figures) -> str:
     """N: how many modules, and how often."""
-    return f"{row.subject}, {row.rounds} rounds" if row.subject else f"{row.rounds} rounds"
+    rounds = f"{row.rounds} round{'s' * (row.rounds > 1)}"
+    return f"{row.subject}, {rounds}" if row.subject else rounds
 
 
 def cell(command: str) -> str:

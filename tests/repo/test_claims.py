@@ -63,7 +63,8 @@ def test_scripts_exist(name: str) -> None:
         words = [word for word in command.split() if word.startswith("tests/")]
         assert all((ROOT / word).exists() for word in words), f"{name}: {command}"
         if command.startswith("tests/run tests/"):
-            assert all("pytestmark = pytest.mark.full" not in (ROOT / word).read_text("utf-8") for word in words[1:])
+            chosen = [ROOT / word for word in words[1:] if (ROOT / word).is_file()]
+            assert all("pytestmark = pytest.mark.full" not in path.read_text("utf-8") for path in chosen), command
         proof = re.search(r"--full (\S+)", command)
         assert not proof or proof[1] in {*script("tests/run").FULL, "NAME"}, f"{name}: {command}"
 
