@@ -14,6 +14,7 @@ from tests.bench.results import Row
 from tests.bench.rivals import Rival
 from tests.bench.svg import Box, Series
 from tests.repo import readme
+from tests.setup import kernels
 
 PICTURE = Path(__file__).with_name("speed.svg")
 WIDTH, HALF, GAP, CHART = 920, 440, 40, 270
@@ -28,8 +29,7 @@ def draw(rows: Mapping[str, Row]) -> str:
     body: list[str] = []
     for number, field in enumerate(fields):
         box = Box(16 + number * (HALF + GAP), 10, HALF - 20, high)
-        title = f"Seconds to strip {field[0].subject}" if field else ""
-        body += svg.dots(box, title, [(short(row.what), row.seconds, said(row)) for row in field], seconds)
+        body += svg.dots(box, titled(field), [(short(row.what), row.seconds, said(row)) for row in field], seconds)
     body += svg.curves(
         Box(16, high + 10, HALF - 20, CHART),
         "As the tree grows, two processors",
@@ -47,6 +47,15 @@ def draw(rows: Mapping[str, Row]) -> str:
         logarithmic=True,
     )
     return svg.document(WIDTH, high + CHART + 24, TITLE, " ".join(described(rows)), body)
+
+
+def titled(field: list[Row]) -> str:
+    """What has been stripped; "" if nobody did."""
+    if not field:
+        return ""
+    what = ".ko.xz" if field[0].what.endswith(".ko.xz") else "modules"
+    size = f", {kernels.size_text(field[0].size)}" if field[0].size else ""
+    return f"Time to strip {field[0].modules:,} {what}{size}"
 
 
 def present(field: tuple[Rival, ...], rows: Mapping[str, Row]) -> list[Row]:

@@ -12,7 +12,7 @@ FIGURES = re.compile(
     r"(?P<time>[\d.]+) (?P<unit>m?s) \((?P<cpu>[\d.]+) (?P<cpu_unit>m?s) CPU\), (?P<peak>\d+) MiB"
     r"(?:, (?P<left>[\d,]+) bytes left)?(?:; (?P<ratio>[\d.]+) x )?"
 )
-COUNTED = re.compile(r"(?P<count>\d+) modules? of (?P<kernel>[^,]+), (?P<size>[\d.]+) (?P<unit>[kMG]?B)")
+COUNTED = re.compile(r"(?P<count>\d+) modules? of [^,]+, (?:(?P<size>[\d.]+) (?P<unit>[kMG]?B))?")
 UNITS = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
 
 
@@ -70,7 +70,7 @@ def parsed(row: list[str]) -> Row | None:
         left=int((figures["left"] or "0").replace(",", "")),
         ratio=float(figures["ratio"] or 1),
         modules=int(counted["count"]) if counted else 0,
-        size=float(counted["size"]) * UNITS[counted["unit"]] if counted else 0.0,
+        size=float(counted["size"]) * UNITS[counted["unit"]] if counted and counted["size"] else 0.0,
     )
 
 
