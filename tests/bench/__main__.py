@@ -8,14 +8,14 @@ shown is the median of the rounds, and of the ratios within each round.  `tests/
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import big, measure, peers, picture, rivals, samples, table
+from tests.bench import big, measure, peers, rivals, samples, table
 from tests.bench.contest import Bench, Group, figures, show
 from tests.bench.measure import BenchError, Used
-from tests.bench.packing import PACKINGS
 from tests.bench.rivals import Place
 from tests.bench.table import Figures
 from tests.setup import kernels, room
@@ -50,6 +50,8 @@ def largest(bench: Bench) -> list[Figures]:
 
 def rpm(bench: Bench) -> list[Figures]:
     """All unstripped modules of the amd64 kernel, packed by rpmbuild."""
+    from tests.bench.packing import PACKINGS  # it brings pytest along: see `measure.run` on memory
+
     modules = samples.unstripped(bench.home, "amd64")
     source = modules.root
     cache = kernels.cache_dir()
@@ -124,7 +126,7 @@ def main() -> int:
         print(table.text(found), flush=True)
         if args.write:
             table.write(found)
-            picture.refresh()
+            subprocess.run([sys.executable, "-m", "tests.bench.picture"], cwd=table.CHECKOUT, check=True)
     return status
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import subprocess
 import sys
 from pathlib import Path
 
@@ -44,6 +45,15 @@ def test_memory_of_a_forked_worker() -> None:
     big = much()
     forked = f"import os; pid = os.fork(); pid or (bytearray({big}), os._exit(0)); os.waitpid(pid, 0)"
     assert measure.run([sys.executable, "-c", forked], ENVIRONMENT).peak > big
+
+
+def test_who_measures_is_small() -> None:
+    """A process inherits the peak of the one that starts it: nothing below that would be seen."""
+    code = "import sys, tests.bench.__main__; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=table.CHECKOUT, capture_output=True, text=True, check=True
+    )
+    assert not {"pytest", "hypothesis", "tests.repo.readme", "pkghook.findings"} & set(loaded.stdout.split())
 
 
 def test_time_is_that_of_all_processes() -> None:
