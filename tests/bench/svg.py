@@ -34,6 +34,7 @@ text { font: 12px system-ui, -apple-system, "DejaVu Sans", sans-serif; fill: #1f
 TEXT = 12  # pixels from one line of text to where the next may start, about
 LETTER, BOLD = 6.3, 7.2  # pixels, the width of one, about
 ROW = 20
+FAR = 10  # times the least value
 
 
 class Box(NamedTuple):
@@ -67,7 +68,7 @@ class Scale(NamedTuple):
             found = [factor * 10.0**power for power in powers for factor in ((1, 3) if few else (1,))]
         else:
             step = 10.0 ** math.floor(math.log10(self.high))
-            step /= next(part for part in (1, 2, 5, 10) if self.high / step * part >= 4)
+            step /= next(part for part in (1, 2, 5, 10) if self.high / step * part >= 2)
             found = [step * count for count in range(int(self.high / step) + 1)]
         return [value for value in found if self.low <= value <= self.high * 1.0001]
 
@@ -121,13 +122,15 @@ def mark(x: float, y: float, *, ours: bool) -> str:
 
 
 def dots(box: Box, title: str, rows: Sequence[tuple[str, float, str]], label: Callable[[float], str]) -> Iterator[str]:
-    """A point for each row (name, value, what stands behind it) on a logarithmic scale; pkghook's are told apart."""
+    """A point for each row (name, value, what stands behind it); where they lie far apart the scale is logarithmic."""
     names, behind = 190, 52
     yield text(box.left, box.top + TEXT, title, "title")
     if not rows:
         return
-    low, high = wide([value for _, value, _ in rows])
-    scale = Scale(low, high, box.left + names, box.left + box.width - behind)
+    values = [value for _, value, _ in rows]
+    far = max(values) > FAR * min(values)
+    low, high = wide(values) if far else (0.0, 1.1 * max(values))
+    scale = Scale(low, high, box.left + names, box.left + box.width - behind, logarithmic=far)
     top, bottom = box.top + 2 * TEXT, box.top + 2 * TEXT + ROW * len(rows)
     for tick in scale.ticks():
         yield line(scale(tick), top, scale(tick), bottom)

@@ -194,7 +194,7 @@ def test_points_lie_where_the_rows_say() -> None:
     scale = svg.Scale(1, 100, 0, 200)
     assert [scale(value) for value in (1, 10, 100)] == [0, 100, 200]
     assert scale.ticks() == [1, 3, 10, 30, 100]
-    assert svg.Scale(0, 2.4, 0, 10, logarithmic=False).ticks() == [0, 0.5, 1.0, 1.5, 2.0]
+    assert svg.Scale(0, 2.4, 0, 10, logarithmic=False).ticks() == [0, 1, 2]
     series = [svg.Series("pkghook strip", ((1, 1), (10, 2)), ours=True), svg.Series("strip -g", ((1, 2), (10, 1)))]
     labels = (str, str)
     body = svg.curves(svg.Box(0, 0, 400, 300), "t", series, labels, ("x", "y"), logarithmic=False)
@@ -204,6 +204,15 @@ def test_points_lie_where_the_rows_say() -> None:
                     for style in ("line ours", "line"))  # fmt: skip
     assert ours[0][0] == theirs[0][0] < ours[1][0] == theirs[1][0]
     assert ours[0][1] == theirs[1][1] > ours[1][1] == theirs[0][1], "up is more"
+
+
+@pytest.mark.parametrize(("values", "ticks"), [((60, 110), ["0 s", "50 s", "100 s"]), ((1, 50), ["1 s", "30 s"])])
+def test_scale_begins_at_zero_unless_values_lie_far_apart(values: tuple[int, int], ticks: list[str]) -> None:
+    body = svg.dots(svg.Box(0, 0, 400, 100), "t", [("a", values[0], ""), ("b", values[1], "")], picture.seconds)
+    root = ET.fromstring(svg.document(400, 100, "t", "d", list(body)))  # noqa: S314  our own
+    said = [str(element.text) for element in root.iter(f"{SVG}text")]
+    assert set(ticks) <= set(said)
+    assert ("0 s" in said) == ("0 s" in ticks)
 
 
 def test_nothing_leaves_the_picture() -> None:
