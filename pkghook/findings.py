@@ -7,6 +7,7 @@ clean run does not pay for it.
 
 from __future__ import annotations
 
+import os
 from enum import IntEnum
 from functools import cache
 
@@ -54,9 +55,10 @@ class Kind(NamedTuple):
 def registry() -> dict[str, Kind]:
     """All registered ids in the order of the data file."""
     import tomllib
-    from importlib.resources import files
 
-    rows = tomllib.loads(files("pkghook").joinpath("findings.toml").read_text("utf-8"))
+    # importlib.resources, which loads a third of what an audit needs otherwise, finds nothing more
+    with open(os.path.join(os.path.dirname(__file__), "findings.toml"), "rb") as file:
+        rows = tomllib.load(file)
     return {
         id: Kind(
             id,

@@ -83,53 +83,65 @@ class Worker:
 class Pool(Generic[T, R]):
     """One run of `work` over `tasks`; see `run`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  as there
         self,
         tasks: Sequence[T],
         work: Callable[[T], R],
         done: Callable[[T, R], None],
         lost: Callable[[T, Lost], R],
         in_child: Callable[[], None],
-        meanwhile: Callable[[], None],
+        meanwhile: Callable[[], object],
         parcel: Parcel[R] = PICKLED,
+        *,
+        eager: bool = False,
     ) -> None:
         self.tasks, self.work, self.done, self.lost, self.in_child = tasks, work, done, lost, in_child
         self.meanwhile = meanwhile
         self.pack, self.unpack = parcel
+        self.eager = eager
         self.results: dict[int, R] = {}
         self.workers: dict[int, Worker] = {}  # by the descriptor of their answers
+        self.poll = select.poll()
         self.waiting = deque(range(len(tasks)))
         self.suspects: list[int] = []  # each held by a worker that was killed
+        self.more = False  # whether further tasks may come, so that no worker goes
 
     def serve(self, jobs: int) -> None:
         """Work until no task waits, with `jobs` processes at the most."""
-        poll = select.poll()
         for _ in range(min(jobs, len(self.waiting))):
-            self.hire(poll)
-        for ahead in range(2, AHEAD + 1):  # the first tasks may be by far the largest: not all to one worker
+            self.hire()
+        first = AHEAD
+        if self.eager and self.workers:
+            share = 3 * len(self.tasks) // (4 * len(self.workers))
+            first = max(AHEAD, min(share, TASKS // _TASK.size))
+        for ahead in range(2, first + 1):  # the first tasks may be by far the largest: not all to one worker
             for worker in self.workers.values():
                 self.feed(worker, ahead)
         self.meanwhile()
         while self.workers:
-            for fd, _ in poll.poll():
-                worker = self.workers[fd]
-                data = os.read(fd, BLOCK)
-                if data:
-                    self.take(worker, data)
-                    self.feed(worker, self.ahead(worker))
-                else:
-                    with stopping.undisturbed():
-                        poll.unregister(fd)
-                        self.bury(worker, poll)
+            self.turn()
             if len(self.waiting) > LAST * len(self.workers):
                 time.sleep(NAP)
+
+    def turn(self, milliseconds: int | None = None) -> None:
+        """Take the answers that there are, wait for one at the most so long, and hand out more tasks."""
+        for fd, _ in self.poll.poll(milliseconds):
+            worker = self.workers[fd]
+            data = os.read(fd, BLOCK)
+            if data:
+                self.take(worker, data)
+                self.feed(worker, self.ahead(worker))
+            else:
+                with stopping.undisturbed():
+                    self.poll.unregister(fd)
+                    self.bury(worker)
 
     def ahead(self, worker: Worker) -> int:
         """How many tasks the worker shall have in hand: for two naps at its pace, but no more than its share."""
         share = len(self.waiting) // (2 * len(self.workers))
         return max(AHEAD, min(2 * worker.pace, share, TASKS // _TASK.size))
 
-    def hire(self, poll: select.poll) -> None:
+    def hire(self) -> None:
         """Fork one worker and give it its first task. Where no more can be had, those that there are do the work."""
         with stopping.undisturbed():
             try:
@@ -139,15 +151,17 @@ class Pool(Generic[T, R]):
                     return
                 raise
             self.workers[worker.answers] = worker
-        poll.register(worker.answers, select.POLLIN)
+        self.poll.register(worker.answers, select.POLLIN)
         self.feed(worker, 1)
 
     def feed(self, worker: Worker, ahead: int) -> None:
         """Keep the worker supplied; when nothing waits any more, let it end."""
+        if worker.tasks < 0:  # it is about to
+            return
         wanted = min(ahead - len(worker.held), len(self.waiting))
         if wanted > 0:
             worker.give([self.waiting.popleft() for _ in range(wanted)])
-        if not worker.held and worker.tasks >= 0:
+        if not (worker.held or self.more):
             tasks, worker.tasks = worker.tasks, -1  # before it is closed: a signal may come in between
             os.close(tasks)
 
@@ -172,7 +186,7 @@ class Pool(Generic[T, R]):
         self.results[number] = result
         self.done(self.tasks[number], result)
 
-    def bury(self, worker: Worker, poll: select.poll) -> None:
+    def bury(self, worker: Worker) -> None:
         """The worker has ended: normally, or killed with tasks in its hands."""
         del self.workers[worker.answers]
         _kill_group(worker.pid)  # a tool of a killed worker lives on
@@ -182,7 +196,7 @@ class Pool(Generic[T, R]):
             self.suspects.append(worker.held.popleft())
             self.waiting.extendleft(reversed(worker.held))
         if self.waiting:
-            self.hire(poll)
+            self.hire()
 
     def retry(self) -> None:
         """Each task that was in the hands of a killed worker once more, with no other beside it."""
@@ -285,22 +299,25 @@ def run(  # noqa: PLR0913, PLR0917  what happens to tasks, results and processes
     done: Callable[[T, R], None],
     lost: Callable[[T, Lost], R],
     in_child: Callable[[], None] = lambda: None,
-    meanwhile: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[], object] = lambda: None,
     parcel: Parcel[R] = PICKLED,
+    *,
+    eager: bool = False,
 ) -> list[R]:
     """`work` on each of `tasks` in `jobs` forked processes; the results in the order of the tasks.
 
     Tasks start in the order given.  `done` is called in the parent as each result arrives; `lost`
     makes the result of a task whose worker was killed twice or raised; `in_child` is called once in
     each worker; `meanwhile` is called in the parent when the workers are busy, again before a retry,
-    and is short; `parcel` packs results for their way here, but for those that it answers with None, and
-    unpacks them.  The caller has a single thread.  Raises Interrupted after SIGINT or SIGTERM,
-    WorkerError when no process can be had; no worker and no tool is left in either case.
+    and is short, unless `eager` gives three quarters of all tasks to the workers before; `parcel` packs
+    results for their way here, but for those that it answers with None, and unpacks them.  The caller has
+    a single thread.  Raises Interrupted after SIGINT or SIGTERM, WorkerError when no process can be had; no
+    worker and no tool is left in either case.
     """
-    pool: Pool[T, R] = Pool(tasks, work, done, lost, in_child, meanwhile, parcel)
+    pool: Pool[T, R] = Pool(tasks, work, done, lost, in_child, meanwhile, parcel, eager=eager)
     with stopping.stoppable():
         try:
-            pool.serve(min(max(1, jobs), _most_workers()))
+            pool.serve(min(max(1, jobs), most_workers()))
             pool.retry()
         finally:
             with stopping.undisturbed():
@@ -308,7 +325,7 @@ def run(  # noqa: PLR0913, PLR0917  what happens to tasks, results and processes
     return [pool.results[number] for number in range(len(tasks))]
 
 
-def _most_workers() -> int:
+def most_workers() -> int:
     """How many workers the limit on open files allows."""
     limit = os.sysconf("SC_OPEN_MAX")
     return max(1, (limit - SPARE_FDS) // 3) if limit > 0 else 1 << 16

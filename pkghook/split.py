@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from pkghook.errors import ModuleError
 from pkghook.findings import make
 from pkghook.ko import debugfile, debuglink
+from pkghook.ko.buildid import build_id
 from pkghook.ko.file import FdImage
-from pkghook.ko.measure import build_id
 from pkghook.model import SUFFIXES, DebugFile
 from pkghook.sources.debugdir import other_path
 from pkghook.values import NamedTuple

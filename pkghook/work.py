@@ -14,9 +14,10 @@ from pkghook.chain import native
 from pkghook.errors import MissingDependencyError, ModuleError
 from pkghook.findings import Finding, Severity, make
 from pkghook.ko import codec, machines
+from pkghook.ko.buildid import build_id
 from pkghook.ko.elf import parse
 from pkghook.ko.file import BytesImage, load
-from pkghook.ko.measure import build_id, named_by
+from pkghook.ko.measure import named_by
 from pkghook.ko.plan import DEBUG_ONLY, plan
 from pkghook.model import Attempt, Compression, Entry, Outcome, Proof, Sizes, State
 

@@ -91,13 +91,14 @@ def make(  # noqa: PLR0913  what there is to say
     Adds what the policy keeps, the findings that follow from all modules together, and the use of keep entries.
     """
     ordered = sorted((kept(policy, entry) for entry in entries), key=_place)
+    sums = add_up(ordered)
     known = [*findings, *labels(ordered)]
     known += unused_keeps(policy, ordered, known)
     return Survey(
         mode,
         tuple(ordered),
-        add_up(ordered),
-        tuple(_rows(ordered)),
+        sums,
+        tuple(_rows(ordered, sums)),
         settings=settings,
         packages=tuple(packages),
         running=running,
@@ -138,28 +139,29 @@ def _group(entry: Looked) -> tuple[str, str]:
     return entry.source, entry.kernel
 
 
-def _rows(entries: Sequence[Looked]) -> Iterator[Row]:
+def _rows(entries: Sequence[Looked], sums: Sums) -> Iterator[Row]:
     groups: dict[tuple[str, str], list[Looked]] = {}
     for entry in entries:
         groups.setdefault(_group(entry), []).append(entry)
     for source, kernel in sorted(groups):
-        yield Row(source, kernel, add_up(groups[source, kernel]))
+        yield Row(source, kernel, sums if len(groups) == 1 else add_up(groups[source, kernel]))
 
 
 def add_up(entries: Sequence[Looked]) -> Sums:
     """The sums over `entries`."""
     seen = [entry for entry in entries if not entry.kept]
+    image_size = sum([entry.image_size for entry in seen])
     return Sums(
         modules=len(entries),
-        file_size=sum(entry.file_size for entry in entries),
+        file_size=sum([entry.file_size for entry in entries]),
         kept=len(entries) - len(seen),
-        unstripped=sum(entry.unstripped for entry in seen),
-        damaged=sum(map(_is_damaged, seen)),
-        compressed=sum(entry.compression != Compression.NONE.value for entry in seen),
-        signed=sum(bool(entry.signature) for entry in seen),
-        image_size=sum(entry.image_size for entry in seen),
-        saving=sum(entry.saving for entry in seen),
-        label_bytes=sum(entry.label_bytes for entry in seen),
+        unstripped=sum([entry.unstripped for entry in seen]),
+        damaged=sum([_is_damaged(entry) for entry in seen if entry.findings]),
+        compressed=len(seen) - [entry.compression for entry in seen].count(Compression.NONE.value),
+        signed=sum([entry.signature != "" for entry in seen]),
+        image_size=image_size,
+        saving=image_size - sum([entry.expected for entry in seen]),
+        label_bytes=sum([entry.label_bytes for entry in seen]),
     )
 
 

@@ -46,8 +46,10 @@ def judge(places: Sequence[Place], entries: Sequence[Looked], *, known: bool) ->
     return [_with(entry, added.get(entry.path, ()), reads) for entry in entries], findings
 
 
-def _with(entry: Looked, more: Iterable[Finding], reads: Mapping[str, bool | None]) -> Looked:
+def _with(entry: Looked, more: Sequence[Finding], reads: Mapping[str, bool | None]) -> Looked:
     """The entry with further findings, and without one that its kernel's configuration refutes."""
+    if not (entry.findings or more):
+        return entry
     findings = (*entry.findings, *more)
     if reads.get(entry.kernel) is False:
         findings = tuple(each for each in findings if each.id != REFUSED)
@@ -64,8 +66,9 @@ def _among(place: Place, modules: Sequence[Looked]) -> Iterator[Finding]:
     yield from _without_btf(read)
     yield from _for_another_kernel(read)
     yield from _foreign(place.kernel, modules)
-    yield from _unnamed(place, modules)
-    yield from _duplicates(place, modules)
+    by_name = _by_name(modules)
+    yield from _unnamed(place, by_name)
+    yield from _duplicates(place, by_name)
 
 
 def _most(having: int, modules: Sequence[Looked]) -> bool:
@@ -127,16 +130,16 @@ def _by_name(modules: Iterable[Looked]) -> dict[str, list[str]]:
     return found
 
 
-def _unnamed(place: Place, modules: Sequence[Looked]) -> Iterator[Finding]:
+def _unnamed(place: Place, by_name: Mapping[str, list[str]]) -> Iterator[Finding]:
     if place.named is None:
         return
-    for paths in _by_name(modules).values():
+    for paths in by_name.values():
         if place.named.isdisjoint(paths):
             yield make("module-unnamed", paths[0])
 
 
-def _duplicates(place: Place, modules: Sequence[Looked]) -> Iterator[Finding]:
-    for paths in _by_name(modules).values():
+def _duplicates(place: Place, by_name: Mapping[str, list[str]]) -> Iterator[Finding]:
+    for paths in by_name.values():
         if len(paths) > 1:
             found = [path for path in paths if place.named and path in place.named]
             first = sorted(paths, key=lambda path: (path not in found, not _in_updates(place, path), path))

@@ -10,7 +10,7 @@ elf_validity_cache_secstrings() in kernel/module/main.c.
 from __future__ import annotations
 
 import sys
-from functools import partial
+from functools import lru_cache, partial
 from operator import add, itemgetter
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ RELOCATIONS = (SHT_RELA, SHT_REL)
 _NO_CONTENTS = (SHT_NULL, SHT_NOBITS)
 
 _ET_REL = 1
+_FIELDS = 10  # of a section header
 NATIVE = "<" if sys.byteorder == "little" else ">"
 
 
@@ -254,23 +255,29 @@ def _check_header(elf: Elf) -> None:
 
 def _read_sections(elf: Elf) -> None:
     elf.table = elf.image.read(elf.shoff, elf.table_end - elf.shoff)
-    rows = list(elf.shape.section.iter_unpack(elf.table))
-    names = elf.names = _name_table(elf, rows[elf.names_index])
-    columns = list(zip(*rows, strict=True))
+    values = _many(elf.shape.section.format, elf.count).unpack(elf.table)
+    columns = [values[field::_FIELDS] for field in range(_FIELDS)]
+    names = elf.names = _name_table(elf, [column[elf.names_index] for column in columns])
     starts, offsets, sizes, aligns = columns[0], columns[4], columns[5], columns[8]
     find, limit = names.find, elf.image.size
     # All at once first; which section it is matters only if one is bad.
     if max(starts) >= len(names) or max(map(add, offsets, sizes)) > limit or any([a & (a - 1) for a in set(aligns)]):
-        _reject_bad(elf, rows, names)
+        _reject_bad(elf, columns, names)
     texts = tuple([names[start : find(b"\0", start)] for start in starts])
     elf.columns = Columns(texts, *columns[1:])
     elf.name_offsets = starts
-    _, kind, _, addr, _, size, *_ = rows[0]
+    _, kind, _, addr, _, size, *_ = (column[0] for column in columns)
     if kind or size or addr:
         raise ModuleError("section-rule", section=0, type=kind, size=size, addr=addr)
 
 
-def _name_table(elf: Elf, row: tuple[int, ...]) -> bytes:
+@lru_cache(256)
+def _many(form: str, count: int) -> Struct:
+    """`count` times a structure: a table in one go is read in half the time of its rows."""
+    return Struct(form[0] + form[1:] * count)
+
+
+def _name_table(elf: Elf, row: Sequence[int]) -> bytes:
     kind, offset, size = row[1], row[4], row[5]
     if kind != SHT_STRTAB or size == 0:
         raise ModuleError("bad-string-table", table="section names", type=kind, size=size)
@@ -282,9 +289,9 @@ def _name_table(elf: Elf, row: tuple[int, ...]) -> bytes:
     return names
 
 
-def _reject_bad(elf: Elf, rows: list[tuple[int, ...]], names: bytes) -> None:
+def _reject_bad(elf: Elf, columns: list[tuple[int, ...]], names: bytes) -> None:
     """Raises for the first bad section header. NULL and NOBITS have no contents that could lie outside the file."""
-    for index, row in enumerate(rows):
+    for index, row in enumerate(zip(*columns, strict=True)):
         if row[0] >= len(names):
             raise ModuleError("bad-string-table", section=index, name_offset=row[0], table_size=len(names))
         name = names[row[0] : names.find(b"\0", row[0])].decode("utf-8", "backslashreplace")

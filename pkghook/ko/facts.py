@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from pkghook.errors import ModuleError
 from pkghook.ko import debugset
+from pkghook.ko.buildid import build_id
 from pkghook.ko.elf import (
     RELOCATIONS,
     SHF_ALLOC,
@@ -32,7 +33,6 @@ from pkghook.ko.elf import (
     SHT_NULL,
 )
 from pkghook.ko.match import unseen_rows
-from pkghook.ko.measure import build_id
 from pkghook.ko.plan import saved_at_least
 from pkghook.ko.symtab import CHUNK, symbol_table, unmarked
 from pkghook.values import NamedTuple

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from pkghook.ko.wrapping import Wrapping
 
 _ELF = b"\x7fELF"
+# Bytes read at once for a look: the ELF header and the notes; the section headers and their names, and a signature.
+_HEAD, _TAIL = 4 << 10, 8 << 10
 
 
 class Image(Protocol):
@@ -67,12 +69,38 @@ class FdImage:
         return bytes(whole)
 
 
+class Ends(FdImage):
+    """An open file of which the first and the last bytes are in memory: most of what a look at the headers reads."""
+
+    __slots__ = ("begin", "head", "tail")
+
+    def __init__(self, fd: int, size: int, head: bytes, tail: bytes, begin: int) -> None:
+        super().__init__(fd, size)
+        self.head = head
+        self.tail = tail
+        self.begin = begin  # of `tail`
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes from `offset`. Raises ModuleError `truncated`, `unreadable`."""
+        end = offset + size
+        if size >= 0 and end <= self.size:
+            if offset >= self.begin:
+                return self.tail[offset - self.begin : end - self.begin]
+            if offset >= 0 and end <= len(self.head):
+                return self.head[offset:end]
+        return super().read(offset, size)
+
+    def first(self, size: int) -> Ends:
+        """An image of no more than the first `size` bytes."""
+        return Ends(self.fd, size, self.head, self.tail, self.begin)
+
+
 class BytesImage:
     """The first `size` bytes of `data`, by default all; nothing is copied before it is read."""
 
     __slots__ = ("data", "size")
 
-    def __init__(self, data: bytes | mmap, size: int | None = None) -> None:
+    def __init__(self, data: bytes, size: int | None = None) -> None:
         self.data = data
         self.size = len(data) if size is None else size
 
@@ -86,6 +114,28 @@ class BytesImage:
         if offset < 0 or size < 0 or end > self.size:
             raise _truncated(offset, size, self.size)
         return self.data[offset:end]
+
+
+class Window:
+    """`size` bytes of `data` from `start` on; nothing is copied before it is read."""
+
+    __slots__ = ("data", "size", "start")
+
+    def __init__(self, data: mmap, start: int, size: int) -> None:
+        self.data = data
+        self.start = start
+        self.size = size
+
+    def first(self, size: int) -> Window:
+        """An image of no more than the first `size` bytes."""
+        return Window(self.data, self.start, size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes from `offset`. Raises ModuleError `truncated`."""
+        end = offset + size
+        if offset < 0 or size < 0 or end > self.size:
+            raise _truncated(offset, size, self.size)
+        return self.data[self.start + offset : self.start + end]
 
 
 class ModuleFile(NamedTuple):
@@ -110,14 +160,17 @@ def load(fd: int, name: str, *, limit: int, look: bool = False) -> ModuleFile:
     """
     size = _size(fd, limit)
     raw = FdImage(fd, size)
-    head = raw.read(0, min(size, codec.MAGIC_SIZE))
-    how = _compression(head, name)
-    if how is Compression.NONE:
-        return _unsign(raw, head, how, size)
-    return _unfolded(raw.read(0, size), how, limit, look=look)
+    head = raw.read(0, min(size, _HEAD if look else codec.MAGIC_SIZE))
+    how = _compression(head[: codec.MAGIC_SIZE], name)
+    if how is not Compression.NONE:
+        return _unfolded(raw.read(0, size), how, limit, look=look)
+    if look:
+        begin = max(0, size - _TAIL)
+        raw = Ends(fd, size, head, raw.read(begin, size - begin), begin)
+    return _unsign(raw, head[: codec.MAGIC_SIZE], how, size)
 
 
-def unwrap(whole: BytesImage, name: str, *, limit: int, look: bool = False) -> ModuleFile:
+def unwrap(whole: BytesImage | Window, name: str, *, limit: int, look: bool = False) -> ModuleFile:
     """As `load`, for a file whose contents are in memory; those of a plain one are not copied."""
     if not whole.size:
         raise ModuleError("empty-file")
@@ -163,7 +216,7 @@ def _compression(head: bytes, name: str) -> Compression:
     raise ModuleError("name-content-mismatch", name=named.value, contents=found.value)
 
 
-def _unsign(whole: FdImage | BytesImage, head: bytes, how: Compression, file_size: int) -> ModuleFile:
+def _unsign(whole: FdImage | BytesImage | Window, head: bytes, how: Compression, file_size: int) -> ModuleFile:
     if not head.startswith(_ELF):
         raise ModuleError("not-elf", starts_with=head.hex(" "), compression=how.value)
     length = min(whole.size, signature.TAIL)

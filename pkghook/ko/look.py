@@ -9,18 +9,15 @@ native step writes, so a module that is unstripped or has many labels has its ta
 from __future__ import annotations
 
 from functools import partial
-from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from pkghook.errors import MissingDependencyError, ModuleError
 from pkghook.findings import make
 from pkghook.ko import debugset, machines, pkcs7, second, signature, wrapping
+from pkghook.ko.buildid import build_id
 from pkghook.ko.elf import SHF_ALLOC, SHF_EXECINSTR, SHF_RELA_LIVEPATCH, SHT_NOBITS, SHT_SYMTAB, parse
 from pkghook.ko.file import FdImage, load, unwrap
-from pkghook.ko.interface import interface
-from pkghook.ko.measure import build_id
-from pkghook.ko.plan import Drop, plan
-from pkghook.ko.symtab import symbol_table
+from pkghook.ko.plan import Drop, has_labels, plan
 from pkghook.model import Compression
 from pkghook.values import NamedTuple
 
@@ -29,7 +26,7 @@ if TYPE_CHECKING:
 
     from pkghook.findings import Finding
     from pkghook.ko.elf import Elf
-    from pkghook.ko.file import BytesImage, Image, ModuleFile
+    from pkghook.ko.file import BytesImage, Image, ModuleFile, Window
     from pkghook.ko.pkcs7 import Key
     from pkghook.ko.plan import Plan
     from pkghook.ko.record import Record
@@ -65,7 +62,7 @@ def look_at_fd(fd: int, name: str, blank: Looked, ask: Ask) -> Looked:
     )
 
 
-def look_at_image(whole: BytesImage, name: str, blank: Looked, ask: Ask) -> Looked:
+def look_at_image(whole: BytesImage | Window, name: str, blank: Looked, ask: Ask) -> Looked:
     """The module file whose contents are in memory, with all its wrappings; else as `look_at_fd`."""
     return _look(lambda: unwrap(whole, name, limit=ask.limit, look=True), lambda _: _digest(whole), blank, ask)
 
@@ -86,7 +83,7 @@ def _look(opened: Callable[[], ModuleFile], digest: Callable[[int], str], blank:
 
 
 def _with(seen: Looked, *findings: Finding) -> Looked:
-    return seen._replace(findings=(*seen.findings, *findings))
+    return seen._replace(findings=(*seen.findings, *findings)) if findings else seen
 
 
 def _stages(file: ModuleFile, blank: Looked, ask: Ask) -> Iterator[Looked]:
@@ -106,13 +103,18 @@ def _stages(file: ModuleFile, blank: Looked, ask: Ask) -> Iterator[Looked]:
     seen = _headers(seen, elf)
     lost = [make(id, seen.path, **evidence) for id, evidence in what_is_lost(elf)]
     seen = _with(seen, *lost)
-    yield _with(seen, _unstripped(seen, elf)) if seen.unstripped else seen
+    going = _going(elf) if seen.unstripped else ""
+    yield _with(seen, _unstripped(seen, going)) if seen.unstripped else seen
     if ask.second:
         second.check(elf)
     if not lost and (seen.unstripped or ask.tables or ask.record or _has_labels(elf)):
-        seen = _tables(seen, elf, file, ask)
+        planned = plan(elf)
+        seen = _tables(seen, elf, planned, going)
+        seen = _proven(seen, ask.record, elf, planned, file) if ask.record else seen
         yield seen
     if not lost and ask.interface:
+        from pkghook.ko.interface import interface
+
         yield seen._replace(interface=interface(elf, with_imports=False))
 
 
@@ -152,19 +154,16 @@ def _has_labels(elf: Elf) -> bool:
     return elf.read(elf.section(strings)).count(LABEL) >= MANY_LABELS
 
 
-def _tables(seen: Looked, elf: Elf, file: ModuleFile, ask: Ask) -> Looked:
-    """What the plan tells, which reads the symbol table and the relocations: sizes, and whether it is as recorded."""
-    planned = plan(elf)
+def _tables(seen: Looked, elf: Elf, planned: Plan, going: str) -> Looked:
+    """The sizes that the plan tells, which has read the symbol table and the relocations."""
     seen = seen._replace(
         expected=planned.expected if seen.unstripped else elf.image.size,
         livepatch=planned.livepatch,
     )
-    if not seen.livepatch and LABEL in symbol_table(elf).strings:
+    if has_labels(elf, planned):
         without = plan(elf, Drop(labels=True))
-        seen = seen._replace(label_bytes=max(0, seen.expected - without.expected) if without.labels else 0)
-    if seen.unstripped:
-        seen = _with(seen, _unstripped(seen, elf, seen.saving))
-    return _proven(seen, ask.record, elf, planned, file) if ask.record else seen
+        seen = seen._replace(label_bytes=max(0, seen.expected - without.expected))
+    return _with(seen, _unstripped(seen, going, seen.saving)) if seen.unstripped else seen
 
 
 def _proven(seen: Looked, record: Record, elf: Elf, planned: Plan, file: ModuleFile) -> Looked:
@@ -177,21 +176,27 @@ def _proven(seen: Looked, record: Record, elf: Elf, planned: Plan, file: ModuleF
 
 
 def _digest(image: Image) -> str:
+    from hashlib import sha256  # a look at the headers does without
+
     digest = sha256()
     for at in range(0, image.size, STREAM):
         digest.update(image.read(at, min(STREAM, image.size - at)))
     return digest.hexdigest()
 
 
-def _unstripped(seen: Looked, elf: Elf, saving: int | None = None) -> Finding:
-    """The finding: the bytes to be had, where they are known, and the first of the sections that would go."""
+def _going(elf: Elf) -> str:
+    """The first of the sections that would go, and how many more."""
     sections = map(elf.section, sorted(debugset.debug_sections(elf)))
     own = [section for section in sections if section.size and debugset.is_debug(section, elf.machine)]
-    going = [section.name.decode("utf-8", "backslashreplace") for section in own]
-    shown = ", ".join(going[:NAMED]) + (f" and {len(going) - NAMED} more" if len(going) > NAMED else "")
+    shown = ", ".join(section.name.decode("utf-8", "backslashreplace") for section in own[:NAMED])
+    return shown + (f" and {len(own) - NAMED} more" if len(own) > NAMED else "")
+
+
+def _unstripped(seen: Looked, going: str, saving: int | None = None) -> Finding:
+    """The finding: the bytes to be had, where they are known, and what would go."""
     known = {} if saving is None else {"saving": saving}
     signed = {"signature": seen.signature} if seen.signature else {}
-    return make("unstripped", seen.path, **known, of=seen.image_size, sections=shown, **signed)
+    return make("unstripped", seen.path, **known, of=seen.image_size, sections=going, **signed)
 
 
 def _info(elf: Elf) -> bytes:

@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 from pkghook.ko import debugset
-from pkghook.ko.elf import SHF_ALLOC, SHT_NOBITS, SHT_NOTE
+from pkghook.ko.elf import SHF_ALLOC, SHT_NOBITS
 from pkghook.ko.file import BytesImage
 from pkghook.ko.match import Fault, fault
 from pkghook.ko.plan import saved_at_least
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 PER_SECTION, PER_FILE = 8, 64
 KEEP_SYMBOLS = ("eu-strip", "llvm-strip")
 _STREAM = 1 << 22
-_NT_GNU_BUILD_ID = 3
 
 
 def account(before: Elf, plan: Plan, size: int, tool: str, added: int = 0) -> Iterator[Fault]:
@@ -61,32 +60,6 @@ def named_by(elf: Elf, wanted: SymbolList) -> int:
     table = symbol_table(elf)
     rows = zip(table.names, table.shndx, strict=True)
     return sum(wanted.matches(table.name(row)) for row, (name, index) in enumerate(rows) if name and index)
-
-
-def build_id(elf: Elf) -> str:
-    """The GNU build-id as hex, "" without one: the first allocated note section that holds one.
-
-    Source: init_build_id() in kernel/module/main.c, parse_build_id_buf() in lib/buildid.c.
-    """
-    order = "little" if elf.shape.order == "<" else "big"
-    flags, sizes = elf.columns.flags, elf.columns.size
-    for index in [i for i, kind in enumerate(elf.columns.type) if kind == SHT_NOTE]:
-        if flags[index] & SHF_ALLOC and sizes[index]:
-            found = _build_id_in(elf.read(elf.section(index)), order)
-            if found:
-                return found
-    return ""
-
-
-def _build_id_in(notes: bytes, order: str) -> str:
-    at = 0
-    while at + 12 <= len(notes):
-        name_size, size, kind = (int.from_bytes(notes[at + i : at + i + 4], order) for i in (0, 4, 8))  # type: ignore[arg-type]
-        start = at + 12 + (name_size + 3 & ~3)
-        if kind == _NT_GNU_BUILD_ID and notes[at + 12 : at + 12 + name_size] == b"GNU\0":
-            return notes[start : start + size].hex()
-        at = start + (size + 3 & ~3)
-    return ""
 
 
 def kept_digest(elf: Elf) -> str:

@@ -259,6 +259,15 @@ def droppable(table: SymbolTable, runs: list[Run], drop: Drop, *, livepatch: boo
     return {row for row in found if 0 < shndx[row] < SHN_LORESERVE}
 
 
+def has_labels(elf: Elf, found: Plan) -> bool:
+    """Whether --discard-labels, beside what `found` drops, would drop anything: much quicker than another plan."""
+    table = symbol_table(elf)
+    if not found.livepatch and b"\0.L" in table.strings:
+        labels = droppable(table, list(found.kept), Drop(labels=True), livepatch=False)
+        return bool(labels) and not labels <= _referenced(elf, found.removed, list(found.relocations), table)
+    return False
+
+
 def _listed(table: SymbolTable, rows: set[int], drop: Drop) -> list[int]:
     if drop.symbols is None:
         return []

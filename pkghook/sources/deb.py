@@ -9,6 +9,7 @@ all have, and it does not name configuration files).  Source: deb(5), deb-contro
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pkghook import proc
@@ -20,7 +21,6 @@ from pkghook.sources.member import Member, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from hashlib import _Hash
 
     from pkghook.findings import Finding
     from pkghook.sources.tar import Entry
@@ -75,10 +75,11 @@ class Deb:
             end = stream.offset + entry.size
             self._ledger.enter(member.path, member.inode)
             self._ledger.counted += _counted(member)
-            reader = Reader(stream, member.size, self._hash(member))
+            algorithm = "md5" if member.kind == "file" and member.path in self._sums else ""
+            reader = Reader(stream, member.size, algorithm, partial(self._check_sum, member.path))
             yield member, reader
             stream.skip(end - stream.offset)
-            self._check_sum(member, reader)
+            reader.end()
         if trailing := stream.finish():
             self._ledger.note("package-trailing", self._path, where="payload", bytes=trailing)
         for path in self._sums.keys() - self._ledger.inodes.keys():
@@ -136,19 +137,9 @@ class Deb:
             inode = self._ledger.inodes.get(target, inode)
         return Member(path, entry.kind, entry.size, entry.mode, target, inode)
 
-    def _hash(self, member: Member) -> _Hash | None:
-        if member.kind != "file" or member.path not in self._sums:
-            return None
-        import hashlib
-
-        return hashlib.new("md5", usedforsecurity=False)
-
-    def _check_sum(self, member: Member, reader: Reader) -> None:
-        found = reader.digest()
-        if found and found != self._sums[member.path]:
-            self._ledger.note(
-                "package-differs", member.path, what="MD5 sum", listed=self._sums[member.path], found=found
-            )
+    def _check_sum(self, path: str, found: str) -> None:
+        if found != self._sums[path]:
+            self._ledger.note("package-differs", path, what="MD5 sum", listed=self._sums[path], found=found)
 
 
 _STEMS = ("control.tar", "data.tar")

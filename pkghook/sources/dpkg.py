@@ -62,7 +62,9 @@ def _lists(directory: str, *, merged: bool) -> Iterator[tuple[str, list[str]]]:
             continue
         data = inside.slurp(f"{directory}/{name}")
         if b"/lib/modules/" in data:
-            paths = (canonical(line, merged=merged) for line in _lines(data))
+            # a package of headers has thousands of paths, and one or two there
+            lines = _lines(b"\n".join(line for line in data.split(b"\n") if b"/lib/modules/" in line))
+            paths = (canonical(line, merged=merged) for line in lines)
             yield name.removesuffix(".list"), [path for path in paths if below_modules(path)]
 
 

@@ -8,27 +8,27 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, cast
 
 from pkghook.errors import InputError, MissingDependencyError
-from pkghook.sources.payload import damaged
+from pkghook.sources.payload import KINDS, damaged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Iterator
+    from typing import IO, Any
 
     from pkghook.sources.payload import Part
 
 _PIECE = 1 << 16  # compressed bytes given to a decoder at once
-_ZSTD_PIECE = 1 << 10  # the same for zstd, whose decoder has no limit on what one call gives: 128 KiB for 4 bytes
 _CHUNK = 1 << 18  # decompressed bytes taken from a decoder at once
 _XZ_MEMORY = 512 << 20
 _ZSTD_WINDOW = 1 << 27  # bytes; libzstd's own limit, hence rpm's and dpkg's
+_ZSTD_RLE = 1  # type of a block that is one byte and a count
 _GZIP = 31  # zlib's number for: window of 32 KiB, gzip header and trailer
 
 
 class _Decoder(Protocol):
-    """One gzip member, bzip2 stream, xz stream or zstd frame."""
+    """One gzip member, bzip2 stream or xz stream."""
 
     def take(self, data: bytes) -> bytes:
         """What comes out for `data`, or more of what came in before for b""."""
@@ -46,8 +46,9 @@ def open_raw(part: Part, kind: str) -> io.RawIOBase:
     """The bytes of `part`, decompressed. Its `readinto` raises InputError; this MissingDependencyError."""
     if kind == "none":
         return _Plain(part)
-    make, piece, error = _decoders(part, kind)
-    return _Inflated(part, make, piece, error)
+    if kind == "zstd":
+        return _Zstd(part, _need_zstandard(part.path))
+    return _Inflated(part, *_decoders(kind))
 
 
 class _Plain(io.RawIOBase):
@@ -56,6 +57,7 @@ class _Plain(io.RawIOBase):
     def __init__(self, part: Part) -> None:
         self._fd = part.fd
         self._path = part.path
+        self._tap = part.tap
         self._next = part.start
         self._end = part.start + part.size
 
@@ -69,19 +71,18 @@ class _Plain(io.RawIOBase):
         except OSError as error:
             raise InputError(f"{self._path}: {error.strerror}") from error
         self._next += got
+        if self._tap:
+            self._tap(room[:got])
         return got
 
 
 class _Inflated(io.RawIOBase):
     """The decompressed bytes of a part."""
 
-    def __init__(
-        self, part: Part, make: Callable[[], _Decoder], piece: int, error: type[Exception] | tuple[type[Exception], ...]
-    ) -> None:
+    def __init__(self, part: Part, make: Callable[[], _Decoder], error: type[Exception]) -> None:
         self._source = _Plain(part)
         self._path = part.path
         self._make = make
-        self._piece = piece
         self._error = error
         self._decoder = make()
         self._fresh = True  # whether nothing went into this decoder yet
@@ -111,7 +112,7 @@ class _Inflated(io.RawIOBase):
             return self._next_stream(rest)
         data = b""
         if self._decoder.hungry:
-            data = self._source.read(self._piece) or b""
+            data = self._source.read(_PIECE) or b""
             if not data:
                 if self._fresh:
                     return None
@@ -121,10 +122,9 @@ class _Inflated(io.RawIOBase):
 
     def _next_stream(self, rest: bytes) -> bytes | None:
         """One stream has ended: begin the next, with padding before it left out."""
-        while not (rest := rest.lstrip(b"\0")):
-            rest = self._source.read(self._piece) or b""
-            if not rest:
-                return None
+        rest = _behind_padding(self._source, rest)
+        if not rest:
+            return None
         self._decoder = self._make()
         return self._decoder.take(rest)
 
@@ -168,44 +168,124 @@ class _Gzip:
         return self._decoder.unused_data if self._decoder.eof else None
 
 
-class _Zstd:
-    """One zstd frame; a skippable one gives nothing."""
+class _Zstd(io.RawIOBase):
+    """The decompressed bytes of a part with zstd frames; skippable ones give nothing.
 
-    hungry = True
+    zstandard decompresses into the buffer itself, no more than there is room for, and takes the end of its input for
+    that of a frame.  So it is given each frame alone, by a `_Frame`, which knows whether that was all of it.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, part: Part, error: type[Exception]) -> None:
+        self._source = _Plain(part)
+        self._path = part.path
+        self._error = error
+        self._next_frame(self._source.read(_PIECE) or b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 as in proc.Stream
+        while not (got := self._decompress(buffer)) and not self._frame.empty:
+            if not self._frame.ended:
+                raise damaged(self._path, "its compressed contents are cut short")
+            self._next_frame(_behind_padding(self._source, self._frame.data))
+        return got
+
+    def _decompress(self, buffer: Any) -> int:  # noqa: ANN401 as above
+        try:
+            return int(self._reader.readinto(buffer))
+        except self._error as error:
+            raise damaged(self._path, f"its contents cannot be decompressed: {error}") from error
+
+    def _next_frame(self, data: bytes) -> None:
         import zstandard
 
-        self._decoder = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+        self._frame = _Frame(self._source, data)
+        decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+        self._reader = decompressor.stream_reader(cast("IO[bytes]", self._frame))
 
-    def take(self, data: bytes) -> bytes:
-        return self._decoder.decompress(data)
+
+class _Frame:
+    """The bytes of one zstd frame, as a file, and whether all of them were there."""
+
+    def __init__(self, source: _Plain, data: bytes) -> None:
+        self.data = data  # what has been read from the source and not been given
+        self.empty = not data  # there is no frame any more
+        self._source = source
+        self._end = 0  # of the parts that are whole in `data`
+        self._parts = self._find_parts()
+        self._next = next(self._parts, -1)
 
     @property
-    def rest(self) -> bytes | None:
-        return self._decoder.unused_data if self._decoder.eof else None
+    def ended(self) -> bool:
+        """Whether all of it has been given."""
+        return self._next < 0
+
+    def read(self, _: int, /) -> bytes:
+        """Some more whole parts; b"" at the end."""
+        while not self._look() and not self.ended:
+            more = self._source.read(_PIECE)
+            if not more:
+                break
+            self.data += more
+        given, self.data, self._end = self.data[: self._end], self.data[self._end :], 0
+        return given
+
+    def _look(self) -> int:
+        """The end of the whole parts that there are."""
+        while 0 <= self._next <= len(self.data) - self._end:
+            self._end += self._next
+            self._next = next(self._parts, -1)
+        return self._end
+
+    def _find_parts(self) -> Iterator[int]:
+        """The sizes of what the frame consists of; whoever asks for one has the part before up to `_end` in `data`.
+
+        Source: RFC 8878, sections 3.1.1 and 3.1.2.
+        """
+        yield 5
+        flags = self.data[4]
+        if self.data.startswith(KINDS["zstd"].magic):
+            single = flags >> 5 & 1
+            yield 1 - single + (0, 1, 2, 4)[flags & 3] + (single, 2, 4, 8)[flags >> 6]
+            last = 0
+            while not last:
+                yield 3
+                block = int.from_bytes(self.data[self._end - 3 : self._end], "little")
+                last = block & 1
+                yield 1 if block >> 1 & 3 == _ZSTD_RLE else block >> 3
+            yield 4 if flags & 4 else 0
+        else:  # a frame to be skipped, or nothing that zstandard knows
+            yield 3
+            left = int.from_bytes(self.data[self._end - 4 : self._end], "little")
+            for at in range(0, left, _PIECE):
+                yield min(_PIECE, left - at)
 
 
-def _decoders(
-    part: Part, kind: str
-) -> tuple[Callable[[], _Decoder], int, type[Exception] | tuple[type[Exception], ...]]:
-    """How to make a decoder, how much it gets at once, and what it raises."""
+def _behind_padding(source: _Plain, data: bytes) -> bytes:
+    """What comes behind zero bytes in `data` and in what follows; b"" where nothing does."""
+    while not (data := data.lstrip(b"\0")):
+        if not (data := source.read(_PIECE) or b""):
+            break
+    return data
+
+
+def _decoders(kind: str) -> tuple[Callable[[], _Decoder], type[Exception]]:
+    """How to make a decoder, and what it raises."""
     match kind:
         case "gzip":
             import zlib
 
-            return _Gzip, _PIECE, zlib.error
+            return _Gzip, zlib.error
         case "bzip2":
             import bz2
 
-            return lambda: _Limited(bz2.BZ2Decompressor()), _PIECE, OSError
-        case "xz" | "lzma":
+            return lambda: _Limited(bz2.BZ2Decompressor()), OSError
+        case _:
             import lzma
 
             form = lzma.FORMAT_XZ if kind == "xz" else lzma.FORMAT_ALONE
-            return lambda: _Limited(lzma.LZMADecompressor(form, memlimit=_XZ_MEMORY)), _PIECE, lzma.LZMAError
-        case _:
-            return _Zstd, _ZSTD_PIECE, _need_zstandard(part.path)
+            return lambda: _Limited(lzma.LZMADecompressor(form, memlimit=_XZ_MEMORY)), lzma.LZMAError
 
 
 def _need_zstandard(path: str) -> type[Exception]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from pkghook.findings import Finding
 
-__all__ = ["Installed", "Owner", "System", "absent", "certificates", "look", "manager", "named"]
+__all__ = ["Installed", "Owner", "Site", "System", "absent", "certificates", "find", "look", "manager", "named"]
 
 PLACES = layout.PLACES[:2]  # those of modules; debug trees belong to no kernel
 BOOTED = "run/ostree-booted"  # made by ostree-prepare-root on every image-based boot
@@ -34,6 +34,14 @@ IMAGES = ("boot/vmlinuz-{}", "boot/vmlinux-{}", "boot/Image-{}", "lib/modules/{}
 # DKMS; Debian's and Ubuntu's shim; akmods.
 CERTIFICATES = ("var/lib/dkms/mok.pub", "var/lib/shim-signed/mok/MOK.der", "etc/pki/akmods/certs/public_key.der")
 COMPRESSIONS = {b"GZIP": "gzip", b"XZ": "xz", b"ZSTD": "zstd", b"NONE": "none"}
+
+
+class Site(NamedTuple):
+    """Where an installed system has kernels; none of its databases has been read for that."""
+
+    root: str  # absolute, links resolved, "" for "/"
+    places: tuple[str, ...]  # the directories below lib/modules, relative to the root, sorted
+    frozen: str  # why nothing may be changed here, "" if it may
 
 
 class System(NamedTuple):
@@ -69,11 +77,8 @@ class Installed(NamedTuple):
     frozen: str  # why nothing may be changed here, "" if it may
 
 
-def look(root: str) -> Installed:
-    """What the installed system below `root` says of its kernels.
-
-    Raises InputError for a root that cannot be opened, MissingDependencyError where a database needs a library.
-    """
+def find(root: str) -> Site:
+    """The kernels below `root`. Raises InputError for a root that cannot be opened."""
     try:
         path = os.path.realpath(root, strict=True)
         fd = os.open(path, DIRECTORY)
@@ -87,10 +92,15 @@ def look(root: str) -> Installed:
         dirs.close()
         os.close(fd)
     path = path.rstrip("/")
-    system = _system(path)
+    return Site(path, tuple(sorted(found)), _frozen(path, tops))
+
+
+def look(site: Site) -> Installed:
+    """What the installed system says of its kernels. Raises MissingDependencyError where a database needs a library."""
+    system = _system(site.root)
     owners = _by_directory(system)
-    kernels = tuple(_kernel(system, place, owners) for place in sorted(found))
-    return Installed(system, kernels, _frozen(path, tops))
+    kernels = tuple(_kernel(system, place, owners) for place in site.places)
+    return Installed(system, kernels, site.frozen)
 
 
 def _directories(dirs: Dirs, top: str) -> list[str]:
@@ -205,13 +215,13 @@ def _configured(config: bytes) -> tuple[str, bool | None]:
     return chosen[0] if chosen else "none", b"CONFIG_MODULE_DECOMPRESS=y" in lines
 
 
-def certificates(system: System, kernels: Iterable[Kernel]) -> list[bytes]:
-    """The certificates of those who sign modules on this very system."""
-    places = [*CERTIFICATES, *(f"{kernel.path}/build/certs/signing_key.x509" for kernel in kernels)]
+def certificates(root: str, places: Iterable[str]) -> list[bytes]:
+    """The certificates of those who sign modules on this very system, for the kernels at `places`."""
+    places = [*CERTIFICATES, *(f"{place}/build/certs/signing_key.x509" for place in places)]
     found = []
     for place in places:
         with suppress(OSError):
-            found.append(inside.read(system.root, place))
+            found.append(inside.read(root, place))
     return found
 
 

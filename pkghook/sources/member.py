@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Literal
 from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from hashlib import _Hash
-    from threading import Thread
 
     from pkghook.sources.payload import Payload
 
 Kind = Literal["file", "dir", "symlink", "link", "other"]
 
-LARGE = 1 << 17  # bytes whose sum is worth a thread
 PIECE = 256 << 20  # bytes asked for at once; memory that a lying size asks for in vain is never touched
 
 
@@ -34,17 +33,23 @@ class Member(NamedTuple):
     inode: int = 0  # a number within the package
 
 
+def _nobody(digest: str) -> None:
+    """Judges nothing."""
+
+
 class Reader:
     """The bytes of one member, forward only, as long as the pass has not moved on.
 
-    `read` raises InputError where the package is cut short or damaged.
+    `read` and `readinto` raise InputError where the package is cut short or damaged.
     """
 
-    def __init__(self, payload: Payload, size: int, digest: _Hash | None = None) -> None:
+    def __init__(
+        self, payload: Payload, size: int, algorithm: str = "", judge: Callable[[str], None] = _nobody
+    ) -> None:
         self._payload = payload
-        self._digest = digest
-        self._summing: Thread | None = None  # hashlib lets others run while it works: the reader of modules does
-        self.algorithm = digest.name if digest else ""  # of `digest`, as hashlib calls it; "" where it makes none
+        self._digest: _Hash | None = None  # of what `read` gave
+        self.algorithm = algorithm  # of the digest that the package has of it, as hashlib calls it; "" if it has none
+        self.judge = judge  # is told the digest, hexadecimal, of the whole member; at any time before the package's end
         self.left = size  # bytes that have not been read
 
     def read(self, size: int = -1) -> bytes:
@@ -52,34 +57,17 @@ class Reader:
         wanted = self.left if size < 0 else min(size, self.left)
         data = self._payload.read(wanted) if wanted <= PIECE else self._large(wanted)
         self.left -= wanted
-        self._wait()
-        if self._digest:
+        if self.algorithm:
+            import hashlib
+
+            self._digest = self._digest or hashlib.new(self.algorithm, usedforsecurity=False)
             self._digest.update(data)
         return data
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill `buffer` with the next bytes, as many as there are; how many that was. Nothing is allocated.
-
-        The bytes stay as they are until `digest` was asked for: its sum is made meanwhile.
-        """
-        size = min(len(buffer), self.left)
-        part = buffer[:size]
-        self._payload.readinto(part)
-        self.left -= size
-        self._wait()
-        if self._digest and size > LARGE:
-            from threading import Thread
-
-            self._summing = Thread(target=self._digest.update, args=(part,))
-            self._summing.start()
-        elif self._digest:
-            self._digest.update(part)
-        return size
-
-    def _wait(self) -> None:
-        if self._summing:
-            self._summing.join()
-            self._summing = None
+    def readinto(self, buffer: memoryview) -> None:
+        """Fill `buffer`, which has room for the whole member. Its digest is for the caller to make, and `judge`."""
+        self._payload.readinto(buffer)
+        self.left -= len(buffer)
 
     def _large(self, size: int) -> bytes:
         from io import BytesIO
@@ -89,7 +77,7 @@ class Reader:
             whole.write(self._payload.read(min(PIECE, size - position)))
         return whole.getvalue()
 
-    def digest(self) -> str:
-        """The hexadecimal digest of the whole member by `algorithm`; "" unless all of it has been read."""
-        self._wait()
-        return self._digest.hexdigest() if self._digest and not self.left else ""
+    def end(self) -> None:
+        """The pass moves on; what has been read to its end is judged."""
+        if self._digest and not self.left:
+            self.judge(self._digest.hexdigest())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pkghook.errors import InputError
@@ -19,7 +20,6 @@ from pkghook.sources.member import Member, Reader
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from hashlib import _Hash
 
     from pkghook.findings import Finding
     from pkghook.sources.member import Kind
@@ -42,6 +42,7 @@ class Rpm:
         self._size = os.fstat(fd).st_size
         self._header = rpmheader.read(fd, path)
         self._files = self._header.files
+        self._tap = _Tap(self._header.payload_digests[:1])
         self._part = self._payload()
         self._kind = self._compression()
         self._by_path = {file.path: index for index, file in enumerate(self._files)}
@@ -87,10 +88,11 @@ class Rpm:
             self._ledger.counted += size if member.kind in ("file", "symlink") else 0
             if index < 0:
                 self._ledger.note("package-unlisted", member.path)
-            reader = Reader(stream, member.size, self._hash(index, member))
+            algorithm = self._algorithm(index, member)
+            reader = Reader(stream, member.size, algorithm, partial(self._check_digest, index))
             yield member, reader
             stream.skip(end - stream.offset)
-            self._check_digest(index, reader)
+            reader.end()
         if trailing := stream.finish():
             self._ledger.note("package-trailing", self._path, where="payload", bytes=trailing)
         self._check_missing()
@@ -110,7 +112,7 @@ class Rpm:
             raise payload.damaged(self._path, f"it has {self._size} bytes where its header promises {end}")
         if end < self._size:
             self._ledger.note("package-trailing", self._path, where="file", bytes=self._size - end)
-        return payload.Part(self._fd, begin, end - begin, self._path)
+        return payload.Part(self._fd, begin, end - begin, self._path, self._tap.take)
 
     def _compression(self) -> str:
         """As the header says; where it does not, rpm takes the payload for gzip, whose library passes plain bytes."""
@@ -173,18 +175,14 @@ class Rpm:
         if expected != found:
             self._ledger.note("package-differs", listed.path, what=what, listed=expected, found=found)
 
-    def _hash(self, index: int, member: Member) -> _Hash | None:
-        """What makes the digest of a file that has one in the header."""
-        if member.kind != "file" or index < 0 or not self._files[index].digest:
-            return None
-        import hashlib
+    def _algorithm(self, index: int, member: Member) -> str:
+        """What kind of digest the header has of a file; "" if none."""
+        has_one = member.kind == "file" and index >= 0 and self._files[index].digest
+        return self._header.digest_algorithm if has_one else ""
 
-        return hashlib.new(self._header.digest_algorithm, usedforsecurity=False)
-
-    def _check_digest(self, index: int, reader: Reader) -> None:
-        found = reader.digest()
+    def _check_digest(self, index: int, found: str) -> None:
         # rpm before 4.6 gave empty files zeros for an MD5
-        if found and set(self._files[index].digest) != {"0"}:
+        if set(self._files[index].digest) != {"0"}:
             self._compare(self._files[index], "digest", self._files[index].digest, found)
 
     # --- after the pass
@@ -204,9 +202,30 @@ class Rpm:
 
     def _check_sum(self, what: str, digests: tuple[tuple[str, str], ...], begin: int, end: int) -> None:
         for algorithm, expected in digests:
-            found = _digest_of(self._fd, algorithm, begin, end)
+            tapped = what == "payload" and self._tap.size == end - begin
+            found = self._tap.digest() if tapped else _digest_of(self._fd, algorithm, begin, end)
             if found != expected:
                 self._ledger.note("package-digest", self._path, of=what, kind=algorithm, said=expected, found=found)
+
+
+class _Tap:
+    """The digest of the compressed payload, made while it is read."""
+
+    def __init__(self, digests: tuple[tuple[str, str], ...]) -> None:
+        import hashlib
+
+        self._digest = hashlib.new(digests[0][0], usedforsecurity=False) if digests else None
+        self.size = 0  # bytes in it
+
+    def take(self, data: memoryview) -> None:
+        """The next bytes."""
+        if self._digest:
+            self._digest.update(data)
+            self.size += len(data)
+
+    def digest(self) -> str:
+        """In hexadecimal; "" where none is asked for."""
+        return self._digest.hexdigest() if self._digest else ""
 
 
 def _digest_of(fd: int, algorithm: str, begin: int, end: int) -> str:

@@ -7,6 +7,7 @@ same course as `strip`.
 from __future__ import annotations
 
 import os
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 from pkghook import report
@@ -26,11 +27,11 @@ from pkghook.model import Entry, Looked
 from pkghook.sources import Found, Walk, installed
 from pkghook.sources.tree import Tree
 from pkghook.stories import ledger
-from pkghook.stories.crowd import lost_module, through_workers
+from pkghook.stories.crowd import in_batches, lost_module
 from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import TextIO
 
     from pkghook.judge.policy import Policy
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from pkghook.judge.survey import Survey
     from pkghook.model import Kernel
     from pkghook.settings import Settings
-    from pkghook.sources.installed import Installed
+    from pkghook.sources.installed import Installed, Site, System
 
 
 class Audit(NamedTuple):
@@ -58,49 +59,54 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     """Look at the system below `settings.root`. Exit status 0, or 1 if the gate is closed."""
     del args
     policy = policies.of(settings)
-    found = installed.look(settings.root)
-    receipt = ledger.wanted(settings, found.frozen)
-    kernels = _chosen(found, settings.kernel)
+    site = installed.find(settings.root)
+    receipt = ledger.wanted(settings, site.frozen)
+    places = _chosen(site, settings.kernel)
     with Tree(settings.root) as tree:
-        if settings.fix and not found.frozen:
+        if settings.fix and not site.frozen:
             tree.lock()
-        ask = _ask(settings, found, kernels)
-        audit = Audit(tree, _of(tree.walk(), kernels, found), found, kernels, policy, ask, settings, err)
-        seen = _look_all(audit)
-        known = ledger.read(receipt, tree, audit.walk.modules, found.system)
+        ask = _ask(settings, site, places)
+        walk = _of(tree.walk(), places, site)
+        databases = cache(partial(installed.look, site))  # read while the workers look
+        seen = _look_all(tree, walk.modules, ask, settings, err, databases)
+        found = databases()
+        kernels = tuple(kernel for kernel in found.kernels if kernel.path in places)
+        audit = Audit(tree, walk, found, kernels, policy, ask, settings, err)
+        seen = _owned(found.system, seen)
+        known = ledger.read(receipt, tree, walk.modules, found.system)
         fixed, findings = _fix(audit, seen) if settings.fix else ([], [])
         again = {entry.path for entry in fixed}
         if fixed:
-            fresh = audit._replace(
-                walk=audit.walk._replace(modules=tuple(f for f in tree.walk().modules if f.path in again))
-            )
-            seen = [entry for entry in seen if entry.path not in again] + _look_all(fresh)
+            fresh = [found for found in tree.walk().modules if found.path in again]
+            seen = [entry for entry in seen if entry.path not in again]
+            seen += _owned(found.system, _look_all(tree, fresh, ask, settings, err))
         survey = _survey(audit, seen, [*known.findings, *findings])._replace(fixed=tuple(fixed))
         if receipt:
             ledger.write(receipt, known, fixed, policies.pairs(policy))
     return _tell(survey, policy, settings, out)
 
 
-def _chosen(found: Installed, version: str) -> tuple[Kernel, ...]:
-    kernels = tuple(kernel for kernel in found.kernels if version in ("", kernel.version))
-    if version and not kernels:
-        there = ", ".join(kernel.version for kernel in found.kernels) or "none"
-        raise InputError(f"no kernel {version}", hint=f"those in lib/modules: {there}")
-    return kernels
+def _chosen(site: Site, version: str) -> tuple[str, ...]:
+    """Where the kernels lie that are asked for."""
+    versions = {place: place.rpartition("/")[2] for place in site.places}
+    chosen = tuple(place for place, its in versions.items() if version in ("", its))
+    if version and not chosen:
+        raise InputError(f"no kernel {version}", hint=f"those in lib/modules: {', '.join(versions.values()) or 'none'}")
+    return chosen
 
 
-def _ask(settings: Settings, found: Installed, kernels: Sequence[Kernel]) -> Ask:
+def _ask(settings: Settings, site: Site, places: Sequence[str]) -> Ask:
     deep = settings.second_reader is True
-    known = tuple(key for data in installed.certificates(found.system, kernels) for key in pkcs7.keys(data))
+    known = tuple(key for data in installed.certificates(site.root, places) for key in pkcs7.keys(data))
     return Ask(tables=deep, second=deep, keys=known, limit=settings.max_module_size)
 
 
-def _of(walk: Walk, kernels: Sequence[Kernel], found: Installed) -> Walk:
+def _of(walk: Walk, chosen: Sequence[str], site: Site) -> Walk:
     """The part of a walk that concerns some kernels."""
-    if len(kernels) == len(found.kernels):
+    if len(chosen) == len(site.places):
         return walk
-    versions = {kernel.version for kernel in kernels}
-    places = tuple(f"{kernel.path}/" for kernel in kernels)
+    versions = {place.rpartition("/")[2] for place in chosen}
+    places = tuple(f"{place}/" for place in chosen)
     return walk._replace(
         modules=tuple(each for each in walk.modules if each.kernel in versions),
         kept=tuple(each for each in walk.kept if each.kernel in versions),
@@ -113,44 +119,53 @@ def _of(walk: Walk, kernels: Sequence[Kernel], found: Installed) -> Walk:
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 
-def _look_all(audit: Audit) -> list[Looked]:
+def _look_all(
+    tree: Tree,
+    modules: Sequence[Found],
+    ask: Ask,
+    settings: Settings,
+    err: TextIO,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> list[Looked]:
     """Every module through the workers, the largest first, so that no late one is waited for alone."""
-    tasks = sorted(audit.walk.modules, key=lambda found: (-found.size, found.path))
-    return through_workers(
-        tasks,
-        lambda found: look_at(audit, found),
+    return in_batches(
+        sorted(modules, key=lambda found: (-found.size, found.path)),
+        lambda found: look_at(tree, ask, found),
         lambda found: found.size,
-        lambda found, why: _blank(audit, found)._replace(
-            findings=(lost_module(found.path, why, audit.settings, audit.err),)
-        ),
-        audit.settings,
-        audit.err,
-        in_child=audit.tree.unlock_in_child,
+        lambda found, why: _blank(found)._replace(findings=(lost_module(found.path, why, settings, err),)),
+        settings,
+        err,
+        in_child=tree.unlock_in_child,
+        meanwhile=meanwhile,
     )
 
 
-def look_at(audit: Audit, found: Found) -> Looked:
-    """One module. What is wrong with it is among its findings, never raised."""
-    blank = _blank(audit, found)
+def look_at(tree: Tree, ask: Ask, found: Found) -> Looked:
+    """One module, whoever owns it. What is wrong with it is among its findings, never raised."""
+    blank = _blank(found)
     try:
-        source = audit.tree.open(found)
+        source = tree.open(found)
     except ModuleError as error:
         return blank._replace(findings=(error.finding(found.path),))
     try:
-        return look_at_fd(source.fd, source.name, blank, audit.ask)
+        return look_at_fd(source.fd, source.name, blank, ask)
     finally:
         os.close(source.fd)
 
 
-def _blank(audit: Audit, found: Found) -> Looked:
-    owner = _owner(audit, found)
-    key = owner.key if owner else ""
-    return Looked(found.path, found.kernel, found.names, owner=key, file_size=found.size)
+def _blank(found: Found) -> Looked:
+    return Looked(found.path, found.kernel, found.names, file_size=found.size)
 
 
-def _owner(audit: Audit, found: Found) -> installed.Owner | None:
+def _owned(system: System, entries: Sequence[Looked]) -> list[Looked]:
+    """The entries, each with the one who owns it."""
+    owners = [_owner(system, entry) for entry in entries]
+    return [entry._replace(owner=owner.key) if owner else entry for entry, owner in zip(entries, owners, strict=True)]
+
+
+def _owner(system: System, entry: Looked) -> installed.Owner | None:
     """Who owns one of the file's names; a package goes before DKMS."""
-    owners = [audit.found.system.owner(path, found.kernel) for path in (found.path, *found.names)]
+    owners = [system.owner(path, entry.kernel) for path in (entry.path, *entry.names)]
     return max(filter(None, owners), key=lambda owner: owner.packaged, default=None)
 
 

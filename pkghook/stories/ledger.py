@@ -10,10 +10,8 @@ import os
 from typing import TYPE_CHECKING, NamedTuple
 
 from pkghook import atomic
-from pkghook.attempt import sha256_of
 from pkghook.errors import ModuleError, ReceiptError, UsageError
 from pkghook.findings import make
-from pkghook.judge import receipt as receipts
 from pkghook.model import State
 
 if TYPE_CHECKING:
@@ -58,6 +56,8 @@ def read(path: str, tree: Tree, modules: Iterable[Found], system: System) -> Led
     """
     if not os.path.lexists(path):
         return Ledger()
+    from pkghook.judge import receipt as receipts
+
     old = receipts.read(path)
     if old.mode != "strip":
         raise ReceiptError(f"{path}: the receipt of a dry run, which changed nothing")
@@ -77,6 +77,8 @@ def read(path: str, tree: Tree, modules: Iterable[Found], system: System) -> Led
 
 def write(path: str, ledger: Ledger, fixed: Sequence[Entry], settings: Pairs) -> None:
     """The receipt with what this run did in the place of what earlier ones have done to the same modules."""
+    from pkghook.judge import receipt as receipts
+
     again = {entry.path for entry in fixed}
     entries = [*fixed, *(entry for entry in ledger.entries if entry.path not in again)]
     atomic.write(path, receipts.dump(receipts.make("strip", entries, settings=settings)), fsync=True)
@@ -95,6 +97,8 @@ def marked(fixed: Iterable[Entry], system: System) -> Iterator[Entry]:
 
 def _digest(tree: Tree, found: Found) -> str:
     """SHA-256 of a module as it is now; "" if it cannot be read, which the look at it has told."""
+    from pkghook.attempt import sha256_of
+
     try:
         source = tree.open(found)
     except ModuleError:

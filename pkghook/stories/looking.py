@@ -19,6 +19,7 @@ from pkghook.sources import builtin, packages
 from pkghook.sources.dirs import split
 from pkghook.sources.tree import Tree
 from pkghook.sources.walk import SUFFIXES
+from pkghook.stories.belt import Belt
 from pkghook.stories.crowd import lost_module, through_workers
 from pkghook.stories.passing import DEBUG_TREE, Pass, closed, hidden, kernel_of
 from pkghook.values import NamedTuple
@@ -67,15 +68,16 @@ def look_at(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
 
 
 def _package(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
-    with packages.open_package(path) as package:
+    with packages.open_package(path) as package, Belt(ask, settings, err) as belt:
         is_debug = DEBUG_PACKAGE.search(package.facts.name) is not None
-        course = Pass(path, ask, include_debug=settings.include_debug, debug_package=is_debug)
+        course = Pass(path, ask, belt, include_debug=settings.include_debug, debug_package=is_debug)
         bar = progress.make(err, settings.quiet, verbose=settings.verbose)
         bar.start(0, package.facts.installed_size or package.facts.file_size)  # how many there are shows at the end
         try:
             for member, reader in package.members():
                 course.take(member, reader)
                 bar.advance(member.size, modules=member.kind == "file" and member.path.endswith(SUFFIXES))
+            course.finish()
         finally:
             bar.stop()
         facts = package.facts

@@ -2,63 +2,46 @@
 
 from __future__ import annotations
 
+from functools import partial
 from io import BytesIO
-from mmap import mmap
 from typing import TYPE_CHECKING
 
 from pkghook.errors import InputError, ModuleError
 from pkghook.findings import make
-from pkghook.ko.file import BytesImage
 from pkghook.ko.interface import weight
 from pkghook.ko.look import look_at_image
-from pkghook.ko.stranger import Stranger, is_text
+from pkghook.ko.stranger import Stranger
 from pkghook.model import Looked
 from pkghook.sources import builtin
 from pkghook.sources.dirs import split
 from pkghook.sources.layout import PLACES, Layout
 from pkghook.sources.walk import SUFFIXES
+from pkghook.stories.belt import Task
 
 if TYPE_CHECKING:
     from pkghook.findings import Finding
     from pkghook.ko.look import Ask
     from pkghook.ko.stranger import Reader as Readable
     from pkghook.sources.member import Member, Reader
+    from pkghook.stories.belt import Answer, Belt
 
 DEBUG_TREE = "debug tree"
 INTERFACES = 32 << 20  # bytes of a package that are kept for the comparison; a kernel of 3,103 modules needs 6 MiB
 INSIDE = Layout("package", (), "", 0)  # what a package holds, as the tree that it becomes
 
 
-class _Room:
-    """Memory for one module's bytes after the other: as large as the largest one, given back to nobody in between.
-
-    A fresh object for each would cost the kernel a page fault for every 4 KiB, and leave holes in the heap.
-    """
-
-    def __init__(self) -> None:
-        self._pages = mmap(-1, 1 << 20)
-
-    def fill(self, reader: Reader, size: int) -> BytesImage:
-        """The next `size` bytes; good until the next call."""
-        if size > len(self._pages):
-            self._pages.close()
-            self._pages = mmap(-1, size)
-        with memoryview(self._pages) as view:
-            reader.readinto(view[:size])
-        return BytesImage(self._pages, size)
-
-
 class Pass:
-    """Collects what one package holds; at most one member's bytes are in memory."""
+    """Collects what one package holds."""
 
-    def __init__(self, path: str, ask: Ask, *, include_debug: bool, debug_package: bool = False) -> None:
-        """`path` is the package's; with `debug_package` all of it counts as debug tree."""
+    def __init__(self, path: str, ask: Ask, belt: Belt, *, include_debug: bool, debug_package: bool = False) -> None:
+        """`path` is the package's, `belt` carries its modules; with `debug_package` all of it counts as debug tree."""
         self._path = path
         self._ask = ask
+        self._belt = belt
         self._include_debug = include_debug
         self._debug_package = debug_package
-        self._room = _Room()
         self._kept = 0  # bytes of interfaces
+        self._seen: list[tuple[Member, Looked | None]] = []  # each module in the package's order; None until it is done
         self._entries: dict[str, Looked] = {}
         self._hidden: set[str] = set()  # modules under other names
         self._by_inode: dict[int, str] = {}  # of the modules
@@ -93,12 +76,16 @@ class Pass:
             error = ModuleError("too-large", size=member.size, limit=limit)
             self._enter(member, blank._replace(findings=(error.finding(member.path),)))
         else:
-            whole = self._room.fill(reader, member.size)
-            if not kernel_of(member.path) and is_text(whole):
-                return  # README.ko
-            if self._ask.digests and reader.algorithm == "sha256":
-                blank = blank._replace(sha256=reader.digest())
-            self._enter(member, look_at_image(whole, split(member.path)[1], blank, self._ask))
+            self._seen.append((member, None))
+            done = partial(self._done, len(self._seen) - 1, reader)
+            self._belt.put(Task(blank, reader.algorithm), member.size, reader.readinto, done)
+
+    def _done(self, seat: int, reader: Reader, answer: Answer) -> None:
+        """A module has been looked at; others before it may still be looked at."""
+        if answer.digest:
+            reader.judge(answer.digest)
+        self._weigh(answer.entry)
+        self._seen[seat] = self._seen[seat][0], answer.entry
 
     def _stranger(self, member: Member, reader: Reader) -> None:
         name = split(member.path)[1]
@@ -120,17 +107,27 @@ class Pass:
         return Looked(member.path, kernel_of(member.path), file_size=member.size)
 
     def _enter(self, member: Member, entry: Looked) -> None:
-        if entry.interface:
+        self._weigh(entry)
+        self._seen.append((member, entry))
+
+    def _weigh(self, entry: Looked | None) -> None:
+        if entry and entry.interface:
             self._kept += weight(entry.interface)
             if self._kept > INTERFACES:
                 raise InputError(f"{self._path}: parameters, aliases and exports of more than {INTERFACES >> 20} MiB")
-        self._entries[member.path] = entry
-        self._by_inode[member.inode] = member.path
 
     # --- at the end ---
 
+    def finish(self) -> None:
+        """The package has no more members: wait for the modules that are still looked at."""
+        self._belt.finish()
+
     def entries(self) -> tuple[Looked, ...]:
         """The modules, with all their names, and those marked that the walk over the tree would pass by."""
+        for member, entry in self._seen:
+            if entry:
+                self._entries[member.path] = entry
+                self._by_inode[member.inode] = member.path
         self._give_names()
         places = any(map(_in_places, self._entries))
         return tuple(self._marked(entry, places=places) for entry in self._entries.values())

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.bench import big, measure, peers, rivals, samples, table
+from tests.bench import big, measure, packages, peers, rivals, samples, table
 from tests.bench.contest import Bench, Group, figures, show
 from tests.bench.measure import BenchError, Used
 from tests.bench.rivals import Place
@@ -91,12 +91,24 @@ def audit(bench: Bench) -> list[Figures]:
     return found
 
 
+def check(bench: Bench) -> list[Figures]:
+    """Packages with all unstripped modules of the amd64 kernel, against what only unpacks them."""
+    modules = samples.unstripped(bench.home, "amd64")
+    found = []
+    for kind in packages.PAYLOADS:
+        show(f"a package of {samples.subject(modules)}, {kind}")
+        package = packages.made(kind, kernels.cache_dir() / "packages", modules.root)
+        found += bench.contest(rivals.packages(kind), package, f"{samples.subject(modules)}, {kind}")
+    return found
+
+
 PARTS: dict[str, Callable[[Bench], list[Figures]]] = {
     "start": start,
     "tree": tree,
     "tree-xz": tree_xz,
     "largest": largest,
     "audit": audit,
+    "check": check,
     "rpm": rpm,
 }
 BIG: dict[str, Callable[[Bench], list[Figures]]] = {"full": big.full, "sizes": big.sizes}

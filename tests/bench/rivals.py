@@ -120,6 +120,21 @@ INSTALLED_XZ = (
     Rival("modinfo, .ko.xz", f"{ALL.replace('*.ko', '*.ko.xz')} modinfo", ("modinfo",), result=""),
     Rival("pkghook audit, .ko.xz", LOOK, before=(DATABASE,), result=""),
 )
+# All modules are unstripped, which is to be told and no failure here.
+GATE = "--include-debug --severity unstripped=info --quiet"
+
+
+def packages(kind: str) -> tuple[Rival, Rival]:
+    """What only unpacks a package, and what judges all modules in it."""
+    name = f"modules.{'deb' if kind == 'deb' else 'rpm'}"
+    tool = "dpkg-deb --fsys-tarfile" if kind == "deb" else "rpm2cpio"
+    what = f"{tool.partition(' ')[0]}, {kind}"
+    return (
+        Rival(what, f'exec {tool} "$TREE/{name}" >/dev/null', (tool.partition(" ")[0],), result=""),
+        Rival(f"pkghook check, {kind}", f"pkghook check $TREE/{name} {GATE}", result=""),
+    )
+
+
 LARGEST = (
     Rival("GNU strip, largest module", 'exec riscv64-linux-gnu-strip -g "$TREE"/*.ko', ("riscv64-linux-gnu-strip",)),
     Rival("pkghook strip -j1, largest module", f"{STRIP} -j1"),

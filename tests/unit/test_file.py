@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 from contextlib import contextmanager
+from mmap import mmap
 from typing import TYPE_CHECKING
 
 import pytest
@@ -18,7 +19,8 @@ from pkghook.model import Compression
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from mmap import mmap
+from pathlib import Path
 
 LIMIT = 1 << 24
 ELF = b"\x7fELF" + bytes(range(200)) * 7
@@ -174,10 +176,19 @@ def test_random_bytes_raise_nothing_but_module_errors(name: str, head: bytes, no
 # --- images ----------------------------------------------------------------------------------------------------------
 
 
+def images(fd: int, data: bytes, size: int) -> list[file.Image]:
+    """`size` bytes of `data`, which is in `fd` too, as each kind of image."""
+    pages = mmap(-1, len(data) + 3)
+    pages[3:] = data
+    begin = max(0, len(data) - 6)
+    ends = file.Ends(fd, len(data), data[:9], data[begin:], begin).first(size)
+    return [file.FdImage(fd, size), file.BytesImage(data, size), file.Window(pages, 3, size), ends]
+
+
 @pytest.mark.parametrize(("offset", "size"), [(0, 11), (10, 1), (11, 0), (-1, 1), (0, -1), (5, 2**62), (2**70, 1)])
 def test_reads_outside(offset: int, size: int) -> None:
     with opened(bytes(20)) as fd:
-        for image in (file.FdImage(fd, 10), file.BytesImage(bytes(20), 10)):
+        for image in images(fd, bytes(20), 10):
             with pytest.raises(ModuleError) as caught:
                 image.read(offset, size)
             assert caught.value.id == "truncated"
@@ -185,9 +196,9 @@ def test_reads_outside(offset: int, size: int) -> None:
 
 
 @given(st.binary(max_size=50), st.integers(0, 50), st.integers(0, 50))
-def test_both_images_read_alike(data: bytes, offset: int, size: int) -> None:
+def test_all_images_read_alike(data: bytes, offset: int, size: int) -> None:
     with opened(data) as fd:
-        for image in (file.FdImage(fd, len(data)), file.BytesImage(data)):
+        for image in images(fd, data, len(data)):
             if offset + size <= len(data):
                 assert image.read(offset, size) == data[offset : offset + size]
             else:

@@ -134,6 +134,68 @@ def test_window_beyond_reason(tmp_path: Path) -> None:
         payload.read(1)
 
 
+def skipped(size: int) -> bytes:
+    """A zstd frame that is to be skipped (RFC 8878, section 3.1.2)."""
+    return b"\x5a\x2a\x4d\x18" + size.to_bytes(4, "little") + bytes(size)
+
+
+def streamed(data: bytes, **params: int) -> bytes:
+    """A frame with several blocks and without its size in the header."""
+    encoder = zstandard.ZstdCompressor(**params).compressobj()  # type: ignore[arg-type]
+    blocks = [
+        encoder.compress(data[at : at + 700]) + encoder.flush(zstandard.COMPRESSOBJ_FLUSH_BLOCK) for at in (0, 700)
+    ]
+    return b"".join(blocks) + encoder.compress(data[1400:]) + encoder.flush()
+
+
+ZSTD = {
+    "as the program": streamed(DATA, write_checksum=True),
+    "no checksum": streamed(DATA[:5000]),
+    "size in the header": zstandard.ZstdCompressor(write_checksum=True).compress(DATA[:70_000]),
+    "a single segment": zstandard.ZstdCompressor().compress(DATA[:200]),
+    "one byte over and over": zstandard.ZstdCompressor().compress(bytes(500_000)),
+    "nothing": zstandard.ZstdCompressor().compress(b""),
+}
+
+
+@pytest.mark.parametrize("piece", [1, 7, 1 << 16])
+@pytest.mark.parametrize("form", ZSTD)
+def test_zstd_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str, piece: int) -> None:
+    """Whatever a frame is made of and wherever its pieces end, between frames that give nothing."""
+    monkeypatch.setattr("pkghook.sources.inflate._PIECE", piece)
+    frame = ZSTD[form]
+    data = zstandard.ZstdDecompressor().decompressobj().decompress(frame)
+    whole = skipped(0) + frame + skipped(300) + bytes(3) + COMPRESS["zstd"](b"second") + skipped(9)
+    with opened(tmp_path, whole, "zstd") as payload:
+        assert payload.read(len(data)) == data
+        assert payload.read(6) == b"second"
+        assert payload.finish() == 0
+
+
+@pytest.mark.parametrize("form", [form for form in ZSTD if form != "nothing"])
+def test_zstd_cut_short_anywhere(tmp_path: Path, form: str) -> None:
+    frame = ZSTD[form][:6000] if form == "as the program" else ZSTD[form]
+    for end in (*range(1, min(60, len(frame))), len(frame) - 4, len(frame) - 1):
+        with (
+            opened(tmp_path, frame[:end], "zstd") as payload,
+            pytest.raises(InputError, match="cut short|cannot be decompressed"),
+        ):
+            payload.skip(1 << 40)
+
+
+def test_tap_is_given_all_that_is_read(tmp_path: Path) -> None:
+    for kind, compress in COMPRESS.items():
+        given = bytearray()
+        path = tmp_path / kind
+        path.write_bytes(b"before" + compress(DATA))
+        with path.open("rb") as file:
+            size = path.stat().st_size - 6
+            payload = inside(Part(file.fileno(), 6, size, str(path), given.extend), kind)
+            to_the_end(payload)
+            payload.close()
+        assert bytes(given) == compress(DATA)
+
+
 @pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz", "lzma", "zstd"])
 def test_bomb(tmp_path: Path, kind: str) -> None:
     """128 MiB of zeros pass through with a few MiB of memory (zstd: 128 KiB come out for 4 bytes)."""

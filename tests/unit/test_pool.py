@@ -399,6 +399,18 @@ def test_large_tasks_that_come_first_are_shared_out() -> None:
     assert len(set(ran(3, lambda _: slow(os.getpid, 0.05)))) == 2
 
 
+def test_eager_workers_have_most_of_the_tasks_before_the_parent_does_something_else(tmp_path: Path) -> None:
+    def meanwhile() -> None:
+        assert until(lambda: len(list(tmp_path.iterdir())) >= 70)
+
+    def work(number: int) -> int:
+        (tmp_path / str(number)).touch()
+        return number
+
+    done = pool.run(range(100), work, 2, lambda *_: None, lambda *_: -1, meanwhile=meanwhile, eager=True)
+    assert done == list(range(100))
+
+
 # --- a worker that must not be torn away -----------------------------------------------------------------------------
 
 

@@ -38,6 +38,31 @@ def test_both_see_the_same(kind: str) -> None:
     assert [row.name for row in table.rows] == Patient(shapes.module(KINDS[kind])).names
 
 
+@EVERY
+def test_fields_are_where_the_other_library_reads_them(kind: str) -> None:
+    """Its own reading, header by header, of a table in which every byte is another."""
+    from elftools.elf.structs import ELFStructs
+
+    layouts = ELFStructs(little_endian=KINDS[kind].order == "<", elfclass=64 if KINDS[kind].is64 else 32)
+    layouts.create_basic_structs()
+    layouts.create_advanced_structs("ET_REL", "EM_X86_64", "ELFOSABI_SYSV")
+    layout = layouts.Elf_Shdr
+    for start in (0, 1, 90, 190):
+        row = bytes((start + 3 * at) % 256 for at in range(layout.sizeof()))
+        parsed = layout.parse(row)
+        assert second.as_struct(layout).unpack(row) == tuple(parsed[field] for field in second.FIELDS)
+
+
+def test_fields_in_an_unknown_order_are_a_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *others = second.FIELDS
+    monkeypatch.setattr(second, "FIELDS", (*others, first))
+    second.as_struct.cache_clear()
+    try:
+        assert "unknown order" in str(disagreement(shapes.module())["pyelftools"])
+    finally:
+        second.as_struct.cache_clear()
+
+
 def changed(values: tuple[Any, ...], at: int) -> list[Any]:
     """The values, one of them another."""
     found = list(values)

@@ -1,0 +1,207 @@
+"""Modules of a stream through worker processes: one reads on while others make digests and look.
+
+The bytes lie in memory that all of them share, several modules' at a time, in one file that has no name: what is
+copied there is read in its place.  It grows to the largest module and `SPARE`, so does each process that has seen it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from mmap import PAGESIZE, mmap
+from struct import Struct
+from typing import TYPE_CHECKING
+
+from pkghook import pool, stopping
+from pkghook.ko.file import Window
+from pkghook.ko.look import look_at_image
+from pkghook.ko.stranger import is_text
+from pkghook.pool import AHEAD, Lost, Pool
+from pkghook.sources.dirs import split
+from pkghook.stories.crowd import lost_module
+from pkghook.values import NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Self, TextIO
+
+    from pkghook.ko.look import Ask
+    from pkghook.model import Looked
+    from pkghook.settings import Settings
+
+SPARE = 16 << 20  # bytes beside the largest module, for those before and behind it
+_HEAD = Struct("=QQ")  # bytes of the pickled task and of the module, which begins on a page of its own
+
+
+class Task(NamedTuple):
+    """What a worker has to know of a module beside its bytes."""
+
+    blank: Looked  # all that was known before
+    algorithm: str  # of the digest to be made, as hashlib calls it; "" for none
+
+
+class Answer(NamedTuple):
+    """What a worker found."""
+
+    entry: Looked | None  # None for what has a module's name only: a text that lies beside lib/modules
+    digest: str = ""  # hexadecimal, of the whole file
+
+
+class Shelf:
+    """Memory that is shared with child processes, divided among several modules. Places and sizes in bytes."""
+
+    def __init__(self) -> None:
+        self.fd = os.memfd_create("modules")
+        self._limit = 0
+        self._pages: mmap | None = None
+        self._taken: dict[int, int] = {}  # begin and end of each place that is in use
+
+    def take(self, size: int) -> int | None:
+        """The place of `size` bytes, a multiple of the page size; None while others take too much room."""
+        self._limit = max(self._limit, size + SPARE)
+        begin = 0
+        for start, end in sorted(self._taken.items()):
+            if begin + size <= start:
+                break
+            begin = end
+        if begin + size > self._limit:
+            return None
+        self._taken[begin] = begin + size
+        return begin
+
+    def give_back(self, begin: int) -> None:
+        """The place is free again."""
+        del self._taken[begin]
+
+    def room(self, begin: int) -> memoryview:
+        """The place, to be written to; to be let go of before another is asked for."""
+        end = self._taken[begin]
+        if end > os.fstat(self.fd).st_size:
+            os.ftruncate(self.fd, self._limit)
+        return memoryview(self.pages(end))[begin:end]
+
+    def pages(self, end: int) -> mmap:
+        """All of it, as far as `end` at least; kept from call to call, since it costs a page fault for each page."""
+        if self._pages is None or end > len(self._pages):
+            self._pages = mmap(self.fd, 0)
+        return self._pages
+
+    def close(self) -> None:
+        """Give all of it back to the system."""
+        self._pages = None
+        os.close(self.fd)
+
+
+class Belt(Pool[int, Answer]):
+    """Takes modules as they come; the number of a task is that of the page where its place begins."""
+
+    def __init__(self, ask: Ask, settings: Settings, err: TextIO) -> None:
+        super().__init__((), self._look, lambda *_: None, self._lost, lambda: None, lambda: None)
+        self.tasks = range(1 << 32)
+        self.more = True
+        self._ask, self._settings, self._err = ask, settings, err
+        self._jobs = min(max(1, settings.jobs), pool.most_workers())
+        self._shelf = Shelf()
+        self._open: dict[int, tuple[Task, Callable[[Answer], None]]] = {}
+        self._killed: set[int] = set()  # tasks whose worker was killed once
+
+    def put(self, task: Task, size: int, fill: Callable[[memoryview], object], done: Callable[[Answer], None]) -> None:
+        """One more module: `fill` is given room for its `size` bytes at once, `done` the answer at some time.
+
+        Raises what `fill` raises, and what `done` raises for any module before; WorkerError.
+        """
+        words = pickle.dumps(task, pickle.HIGHEST_PROTOCOL)
+        start = _pages(_HEAD.size + len(words))
+        while (begin := self._shelf.take(start + _pages(size))) is None:
+            self.turn()
+        with self._shelf.room(begin) as view:
+            _HEAD.pack_into(view, 0, len(words), size)
+            view[_HEAD.size : _HEAD.size + len(words)] = words
+            with view[start : start + size] as room:
+                fill(room)
+        self._open[begin // PAGESIZE] = task, done
+        self.waiting.append(begin // PAGESIZE)
+        self._hand_out()
+        self.turn(0)
+
+    def finish(self) -> None:
+        """Wait for all answers. Raises as `put` does."""
+        self.more = False
+        for worker in self.workers.values():
+            self.feed(worker, AHEAD)
+        while self.workers:
+            self.turn()
+
+    def turn(self, milliseconds: int | None = None) -> None:
+        """As for any pool; a killed worker's task is tried once more, by another."""
+        super().turn(milliseconds)
+        suspects, self.suspects = self.suspects, []
+        for number in suspects:
+            if number in self._killed:
+                self.keep(number, self.lost(number, Lost("killed twice")))
+            else:
+                self._killed.add(number)
+                self.waiting.append(number)
+        if self.waiting:
+            self._hand_out()
+
+    def keep(self, number: int, result: Answer) -> None:
+        """A module is done, and its place free."""
+        _, done = self._open.pop(number)
+        self._killed.discard(number)
+        self._shelf.give_back(number * PAGESIZE)
+        done(result)
+
+    def _hand_out(self) -> None:
+        """Give out what waits, to the idle first; one worker more where none is idle."""
+        busy = all(worker.held or worker.tasks < 0 for worker in self.workers.values())
+        if busy and len(self.workers) < self._jobs:
+            self.hire()
+        for ahead in range(1, AHEAD + 1):
+            for worker in self.workers.values():
+                self.feed(worker, ahead)
+
+    def _lost(self, number: int, lost: Lost) -> Answer:
+        blank = self._open[number][0].blank
+        return Answer(blank._replace(findings=(lost_module(blank.path, lost, self._settings, self._err),)))
+
+    def _look(self, number: int) -> Answer:
+        """In the worker."""
+        begin, fd = number * PAGESIZE, self._shelf.fd
+        length, size = _HEAD.unpack(os.pread(fd, _HEAD.size, begin))
+        task = pickle.loads(os.pread(fd, length, begin + _HEAD.size))  # noqa: S301  from our own parent
+        start = begin + _pages(_HEAD.size + length)
+        return _answer(task, Window(self._shelf.pages(start + size), start, size), self._ask)
+
+    def __enter__(self) -> Self:
+        """The belt itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """No worker is left, whatever happened."""
+        with stopping.undisturbed():
+            self.end()
+            self._shelf.close()
+
+
+def _pages(size: int) -> int:
+    """Bytes of the pages that `size` bytes need."""
+    return -(-size // PAGESIZE) * PAGESIZE
+
+
+def _answer(task: Task, whole: Window, ask: Ask) -> Answer:
+    blank, digest = task.blank, ""
+    if task.algorithm:
+        digest = _digest(task.algorithm, whole)
+    if not blank.kernel and is_text(whole):
+        return Answer(None, digest)  # README.ko
+    if ask.digests and task.algorithm == "sha256":
+        blank = blank._replace(sha256=digest)
+    return Answer(look_at_image(whole, split(blank.path)[1], blank, ask), digest)
+
+
+def _digest(algorithm: str, whole: Window) -> str:
+    import hashlib
+
+    with memoryview(whole.data) as data, data[whole.start : whole.start + whole.size] as part:
+        return hashlib.new(algorithm, part, usedforsecurity=False).hexdigest()
