@@ -87,11 +87,12 @@ def loaded_sections(recorded: Facts, now: Facts) -> Iterator[Fault]:
 def other_sections(recorded: Facts, now: Facts) -> Iterator[Fault]:
     """V3: every other section outside the debug set is there, to the byte; only .gnu_debuglink may be new.
 
-    One whole kind of those in `UNREAD` may be gone.
+    One whole kind of those in `UNREAD` may be gone: all of a name and type.  Modules of kernel 7.x have a
+    .note.GNU-stack of type SHT_NOTE too, which eu-strip leaves as it is.
     """
-    before, there = ({part.name for part in known.others} for known in (recorded, now))
+    before, there = {part.name for part in recorded.others}, {(part.name, part.type) for part in now.others}
     after = [part for part in now.others if part.name in before or part.name != ".gnu_debuglink"]
-    unread = [part for part in recorded.others if part.name in UNREAD and part.name not in there]
+    unread = [part for part in recorded.others if part.name in UNREAD and (part.name, part.type) not in there]
     yield from _sections("section-changed", [part for part in recorded.others if part not in unread], after)
     if unread:
         yield fault("unread-lost", sections=" ".join(part.name for part in unread), bytes=sum(p.size for p in unread))

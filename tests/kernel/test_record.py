@@ -228,6 +228,19 @@ def test_what_find_debuginfo_s_eu_strip_takes_from_other_machines(corpus: Path, 
             assert sorted(str(evidence(found, "unread-lost")[0]["sections"]).split()) == sorted(lost.split())
 
 
+def test_find_debuginfo_s_eu_strip_and_kernel_7(tmp_path: Path) -> None:
+    """Its modules have a .note.GNU-stack of each type, one of which is taken."""
+    path = tmp_path / "root" / HOME / "m.ko"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(shapes.module(shapes.AMD64, shapes.Sec(".note.GNU-stack", type=shapes.NOTE, key="of a note")))
+    build = recorded(tmp_path / "root")
+    ran(("eu-strip", "--remove-comment"), "amd64", path)
+    found = build.only()
+    assert (found[0], ids(found)) == (Proof.RECORDED, ["unread-lost"])
+    assert evidence(found, "unread-lost")[0]["sections"] == ".comment .note.GNU-stack"
+    assert Patient(path.read_bytes()).names.count(".note.GNU-stack") == 1
+
+
 def test_strip_unneeded_loses_symbols(copied: Build) -> None:
     ran(("strip", "--strip-unneeded"), "amd64", *copied.modules())
     for found in copied.judged().values():

@@ -26,7 +26,9 @@ from tests.shapes import (
     LINK_ORDER,
     LIVEPATCH,
     LOCAL,
+    NOTE,
     OBJECT,
+    PROGBITS,
     WRITE,
     Rel,
     Sec,
@@ -350,6 +352,18 @@ def test_what_nobody_reads_may_be_gone() -> None:
     assert proven(without(), after) == ["section-changed"]
     after = without(".comment", "clang")
     assert evidence(without(), after, "unread-lost") == {"sections": ".comment .comment", "bytes": 24}
+
+
+@pytest.mark.parametrize("gone", [PROGBITS, NOTE])
+def test_one_of_two_marks_for_the_stack_may_be_gone(gone: int) -> None:
+    """Kernel 7.x has one of each type, and eu-strip without -g takes just one of them."""
+    marks = [Sec(".note.GNU-stack", type=type, key=str(type)) for type in (NOTE, PROGBITS)]
+    rest = [section for section in shapes.basis() if section.name != ".note.GNU-stack"]
+    both, one = ([*rest, *(mark for mark in marks if mark.type != other)] for other in (0, gone))
+    before, after = (shapes.grow(sections, shapes.symbols()) for sections in (both, one))
+    assert evidence(before, after, "unread-lost") == {"sections": ".note.GNU-stack", "bytes": 0}
+    assert changes(before, after) == ["unread-lost"]
+    assert changes(after, before) == ["section-changed"]
 
 
 def test_what_nobody_reads_may_not_be_another() -> None:
