@@ -7,24 +7,39 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from tests.setup.apt import SetupError
 
+LINTERS = ("mypy", "ruff", "types-")
+UPGRADE = ("--upgrade", "--upgrade-strategy=eager")
 
-def ensure(checkout: Path, *, home: Path | None = None, floors: bool = False) -> Path:
+
+class Libraries(Enum):
+    """Which versions of them; but for any, no linters are there."""
+
+    ANY = "any"  # that fits
+    FLOORS = "floors"  # the oldest that the project accepts
+    NEWEST = "newest"  # of today
+
+
+def ensure(checkout: Path, *, home: Path | None = None, libraries: Libraries = Libraries.ANY) -> Path:
     """Its Python, with the project (editable) and what its tests need from PyPI.
 
-    With `floors` every library is the oldest that the project accepts, and no linters are there.  A stamp
-    tells whether what is there was made for the same requirements by the same Python: then nothing is fetched.
+    A stamp tells whether what is there was made for the same requirements by the same Python: then nothing is
+    fetched, unless the newest libraries are asked for.
     """
     home = home or checkout / ".venv"
     python = home / "bin" / "python"
-    wanted = requirements(checkout, floors=floors)
-    made_from = "\n".join([sys.version, str(home), _digest(checkout), *wanted])  # a venv that was moved is broken
+    wanted = requirements(checkout, libraries)
+    places = (str(home), str(checkout))  # a venv that was moved is broken
+    made_from = "\n".join([sys.version, *places, _digest(checkout), *wanted])
     stamp = home / "made-from"
     if stamp.is_file() and stamp.read_text() == made_from:
+        if libraries is Libraries.NEWEST:
+            _run([str(python), "-m", "pip", "install", "-qq", *UPGRADE, *wanted], checkout)
         return python
     shutil.rmtree(home, ignore_errors=True)
     _run([sys.executable, "-m", "venv", str(home)], checkout)
@@ -37,15 +52,17 @@ def ensure(checkout: Path, *, home: Path | None = None, floors: bool = False) ->
     return python
 
 
-def requirements(checkout: Path, *, floors: bool = False) -> tuple[str, ...]:
+def requirements(checkout: Path, libraries: Libraries = Libraries.ANY) -> tuple[str, ...]:
     """What pip has to install, as `pyproject.toml` says."""
     project: dict[str, Any] = tomllib.loads((checkout / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    if not floors:
+    if libraries is Libraries.ANY:
         return (*project["dependencies"], *extras["test"])
-    oldest = [text.replace(">=", "==") for text in (*project["dependencies"], *extras["check"])]
-    runners = [text for text in extras["test"] if text.startswith(("pytest", "hypothesis", "jsonschema", "setuptools"))]
-    return (*oldest, *runners)
+    own = (*project["dependencies"], *extras["check"])
+    others = [text for text in extras["test"] if text not in own and not text.startswith(LINTERS)]
+    if libraries is Libraries.FLOORS:
+        own = tuple(text.replace(">=", "==") for text in own)
+    return (*own, *others)
 
 
 def _digest(checkout: Path) -> str:
