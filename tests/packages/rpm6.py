@@ -14,10 +14,11 @@ import sys
 from pathlib import Path
 
 from tests.packages.rpms import PAYLOADS, spec
-from tests.setup.apt import SetupError, find_archive, run
+from tests.setup import chroots
+from tests.setup.apt import run
 
 SUITE = "sid"
-NEEDED = "rpm,cpio"
+NEEDED = ("cpio", "rpm")
 
 
 def make_system(place: Path) -> Path:
@@ -25,26 +26,8 @@ def make_system(place: Path) -> Path:
     system = place / "system"
     if (system / "usr/bin/rpmbuild").exists():
         return system
-    archive = find_archive(SUITE)
-    if not archive:
-        raise SetupError(f"apt has no source that serves Debian's {SUITE}")
     shutil.rmtree(system, ignore_errors=True)
-    # The bare option cannot name keys that are given in the text of a source: then apt's own have to do.
-    keys = archive.signed_by.strip()
-    option = f"[signed-by={keys}] " if keys.startswith("/") else ""
-    run(
-        [
-            "mmdebstrap",
-            "--variant=apt",
-            f"--include={NEEDED}",
-            '--aptopt=Acquire::Check-Valid-Until "false"',
-            '--aptopt=Acquire::Languages "none"',
-            SUITE,
-            str(system),
-            f"deb {option}{archive.uri} {SUITE} main",
-        ]
-    )
-    return system
+    return chroots.unpack(chroots.image(SUITE, NEEDED), system).path
 
 
 def build(system: Path, source: Path, files: tuple[str, ...], payload: str, place: Path) -> Path:

@@ -19,6 +19,7 @@ from pkghook.judge import receipt as receipts
 from tests import modules
 from tests.inprocess import MARKER
 from tests.jobs import CHECKOUT
+from tests.packages.dkms_source import add
 from tests.setup import chroots, dkms
 from tests.setup.apt import SetupError
 from tests.setup.chroots import Chroot
@@ -29,27 +30,6 @@ pytestmark = pytest.mark.full  # minutes for each system
 PACKAGES = ("dkms", "openssl", "python3", "xz-utils", "zstd")
 LIAR = "#!/bin/sh\nexit 0\n"
 MODULES = ("unasked", "broken")  # STRIP[0]=no; a strip that does nothing
-CONF = """\
-PACKAGE_NAME="{name}"
-PACKAGE_VERSION="1.0"
-BUILT_MODULE_NAME[0]="{name}"
-DEST_MODULE_LOCATION[0]="/updates"
-AUTOINSTALL="yes"
-{strip}
-"""
-SOURCE = """\
-#include <linux/module.h>
-static int number = 42;
-module_param(number, int, 0);
-int {name}_answer(void);
-int {name}_answer(void) {{ return number; }}
-EXPORT_SYMBOL_GPL({name}_answer);
-static int __init {name}_init(void) {{ pr_info("%d\\n", {name}_answer()); return 0; }}
-static void __exit {name}_exit(void) {{ }}
-module_init({name}_init);
-module_exit({name}_exit);
-MODULE_LICENSE("GPL");
-"""
 
 
 class Machine(NamedTuple):
@@ -94,11 +74,7 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         headers = next((chroot.path / "usr/src").glob("linux-headers-*/Module.symvers")).parent.name
         _install_pkghook(chroot)
         for name in MODULES:
-            source = f"usr/src/{name}-1.0"
-            chroot.put(f"{source}/{name}.c", SOURCE.format(name=name))
-            chroot.put(f"{source}/Makefile", f"obj-m := {name}.o\nccflags-y := -g\n")
-            chroot.put(f"{source}/dkms.conf", CONF.format(name=name, strip='STRIP[0]="no"' * (name == "unasked")))
-            chroot.must("dkms", "add", "-m", name, "-v", "1.0")
+            add(chroot, name, strip=name != "unasked")
         chroot.put("usr/local/bin/strip", LIAR, 0o755)
         yield Machine(chroot, headers.removeprefix("linux-headers-"), request.param)
 

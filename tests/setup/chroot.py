@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.setup import dkms, kernels
+from tests.setup import chroots, dkms, kernels
 from tests.setup.apt import Apt, Package, SetupError, find_archive, run
 
 SUITE = "bookworm"
@@ -44,7 +44,7 @@ def grow(home: Path) -> Machine:
     apt, packages = images(home)
     removed, older, newer = packages
     root = home / "root"
-    bootstrap(root, home / "machine.sources", [*TOOLS, newer.name.replace("image", "headers", 1)])
+    chroots.unpack(chroots.image(SUITE, [*TOOLS, newer.name.replace("image", "headers", 1)]), root)
     versions = [version_of(package) for package in (older, newer)]
     machine = Machine(root, (versions[0], versions[1]), version_of(removed), "", root)
     for package in packages:
@@ -82,20 +82,6 @@ def version_of(package: Package) -> str:
 def newer_of(machine: Machine) -> str:
     """The kernel that has all that is wrong."""
     return machine.kernels[1]
-
-
-def bootstrap(root: Path, sources: Path, packages: list[str]) -> None:
-    """A minimal system with these packages."""
-    stanzas = []
-    for suite in (SUITE, SECURITY):
-        archive = find_archive(suite)
-        if not archive:
-            raise SetupError(f"no Debian archive for {suite} among this machine's apt sources")
-        signed = f"Signed-By:{archive.signed_by}\n" if archive.signed_by else ""
-        stanzas.append(f"Types: deb\nURIs: {archive.uri}\nSuites: {suite}\nComponents: main\n{signed}")
-    sources.write_text("\n".join(stanzas))
-    words = ["--mode=root", "--variant=minbase", "--architectures=amd64", f"--include={','.join(packages)}"]
-    run(["mmdebstrap", *words, "--aptopt=APT::Install-Recommends false", SUITE, str(root), str(sources)])
 
 
 def with_dkms(machine: Machine) -> Machine:

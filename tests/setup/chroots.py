@@ -1,7 +1,8 @@
 """Chroots of Debian's releases: made once by mmdebstrap, unpacked anew for each use, run in namespaces of their own.
 
 Where the archive is and whose signature counts is read from the machine's own apt sources (see `tests.setup.apt`). An
-image is a tar file in the user's cache directory, named after the suite and the packages in it.  Needs root.
+image is a tar file in the user's cache directory, named after the suite and the packages in it.  One of a suite that
+moves is made anew after a week.  Needs root.
 """
 
 from __future__ import annotations
@@ -10,17 +11,21 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from tests.setup import kernels, room
-from tests.setup.apt import SetupError, find_archive
+from tests.setup.apt import MOVING, SetupError, find_archive, run
 
 # From the environment only what leads to the network goes in.
 KEPT = ("http_proxy", "https_proxy", "no_proxy")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+WEEK = 7 * 24 * 3600
+# A snapshot of an archive is older than what its suite's Release file allows itself: the signature counts, its age not.
+APT = ('Acquire::Check-Valid-Until "false"', 'Acquire::Languages "none"', 'APT::Install-Recommends "false"')
 
 
 class Done(NamedTuple):
@@ -77,7 +82,7 @@ def image(suite: str, packages: Sequence[str]) -> Path:
     digest = hashlib.sha256(" ".join(names).encode()).hexdigest()[:12]
     with kernels.alone(home):
         done = home / f"{suite}-{digest}.tar"
-        if not done.exists():
+        if not done.exists() or (suite in MOVING and time.time() - done.stat().st_mtime > WEEK):
             _make(suite, names, done)
     return done
 
@@ -93,7 +98,7 @@ def _make(suite: str, packages: Sequence[str], done: Path) -> None:
     sources.write_text("\n".join(_stanzas(suite)), "utf-8")
     options = ("--mode=root", "--variant=minbase", "--dpkgopt=force-unsafe-io", f"--include={','.join(packages)}")
     made = subprocess.run(
-        ["mmdebstrap", *options, suite, str(partial), str(sources)],
+        ["mmdebstrap", *options, *(f"--aptopt={line}" for line in APT), suite, str(partial), str(sources)],
         env={"PATH": PATH, "LC_ALL": "C.UTF-8", **{key: os.environ[key] for key in KEPT if key in os.environ}},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -108,7 +113,8 @@ def _make(suite: str, packages: Sequence[str], done: Path) -> None:
 
 def _stanzas(suite: str) -> Iterator[str]:
     """The suite, and its security updates where the machine's sources have some."""
-    found = {name: find_archive(name) for name in (suite, f"{suite}-security")}
+    names = (suite,) if suite in MOVING else (suite, f"{suite}-security")
+    found = {name: find_archive(name) for name in names}
     if not found[suite]:
         raise SetupError(f"no Debian archive for {suite} among this machine's apt sources")
     for name, archive in found.items():
@@ -121,10 +127,14 @@ def _stanzas(suite: str) -> Iterator[str]:
 def unpacked(tar: Path, place: Path) -> Iterator[Chroot]:
     """A fresh system below `place`, for a while."""
     with room.made(place) as scratch:
-        root = scratch / "root"
-        root.mkdir()
-        subprocess.run(["tar", "-C", root, "--numeric-owner", "--xattrs", "-xpf", tar], check=True)
-        yield Chroot(root)
+        yield unpack(tar, scratch / "root")
+
+
+def unpack(tar: Path, root: Path) -> Chroot:
+    """A fresh system at `root`, which must not be there yet."""
+    root.mkdir()
+    run(["tar", "-C", str(root), "--numeric-owner", "--xattrs", "-xpf", str(tar)])
+    return Chroot(root)
 
 
 @contextmanager

@@ -34,7 +34,7 @@ class Kernel(NamedTuple):
     name: str
     arch: str
     suites: tuple[str, ...]  # the first that the machine's sources can serve
-    image: str  # regex of the image package's name; its unstripped twin is called the same plus -dbg
+    image: str  # regex of the name of the package with the modules; `twin_of` it has them unstripped
     debug: str = SOME  # ALL, SOME (about 55 modules) or NOTHING
     boot: bool = False
 
@@ -60,6 +60,9 @@ KERNELS = (
     Kernel(  # the largest tree: about 4,000 modules
         "amd64-full", "amd64", ("bookworm-security", "bookworm"), r"linux-image-6\.1\.[\d.-]+-amd64", ALL
     ),
+    # tests/run --full matrix fetches these two itself
+    Kernel("amd64-trixie", "amd64", ("trixie-security", "trixie"), r"linux-image-6\.12\.[\d.]+\+deb13-cloud-amd64"),
+    Kernel("amd64-sid", "amd64", ("sid",), r"linux-modules-[\d.]+(-rc\d+)?\+[\w.]+-cloud-amd64"),
 )
 
 # taken out of every -dbg package besides the smallest, the largest and those in the middle
@@ -129,12 +132,17 @@ def look_up_in(suite: str, kernel: Kernel) -> Pair:
         raise SetupError("no Debian archive for it among this machine's apt sources (/etc/apt/sources.list*)")
     apt = Apt(cache_dir() / "apt", suite, kernel.arch, archive)
     apt.update()
-    twins = {(twin.name, twin.version): twin for twin in apt.packages(kernel.image + "-dbg")}
+    twins = {(twin.name, twin.version): twin for twin in apt.packages(twin_of(kernel.image))}
     for image in reversed(apt.packages(kernel.image)):
-        twin = twins.get((image.name + "-dbg", image.version))
+        twin = twins.get((twin_of(image.name), image.version))
         if twin or not kernel.debug:  # an image may be published before its twin
             return Pair(apt, image, twin)
     raise SetupError(f"no package like {kernel.image} for {kernel.arch}, or not with its -dbg twin")
+
+
+def twin_of(image: str) -> str:
+    """The name of the package with the unstripped modules; kernels from 7 on have theirs outside of the image."""
+    return f"{image.replace('linux-modules-', 'linux-image-', 1)}-dbg"
 
 
 def stale(base: Path, pair: Pair) -> bool:
