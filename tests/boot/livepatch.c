@@ -8,7 +8,7 @@ MODULE_INFO(livepatch, "Y");
 
 extern char *pkghook_klp_target; /* renamed to .klp.sym.vmlinux.saved_command_line,0 */
 
-static char **line __attribute__((used, section(".data.klp"))) = &pkghook_klp_target;
+static char **line __attribute__((used, section(".klpdata"))) = &pkghook_klp_target;
 
 static int __init begin(void)
 {
