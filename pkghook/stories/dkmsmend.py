@@ -20,7 +20,7 @@ from pkghook.ko.elf import parse
 from pkghook.ko.file import load
 from pkghook.ko.plan import plan
 from pkghook.model import Compression, Entry, Proof, Sizes, State
-from pkghook.sources import Found, dkmsconf
+from pkghook.sources import Found, dkmsconf, rpmdb
 from pkghook.sources.tree import Tree
 from pkghook.stories import dkmssign
 from pkghook.values import NamedTuple
@@ -91,13 +91,22 @@ def _jobs(tree: Tree, settings: Settings) -> Iterator[Job]:
 
 
 def _packaged(root: str) -> set[str]:
-    """The modules that a Debian package has installed, by their names there: those are not DKMS's."""
+    """The modules that a package has installed, by their names there: those are not DKMS's.
+
+    Raises InputError where RPM's database cannot be read.
+    """
+    rpm = rpmdb.read("" if os.path.realpath(root) == "/" else root, merged=False)
+    if rpm and rpm.findings:
+        why = dict(rpm.findings[0].evidence)["error"]
+        hint = "nothing is stripped while it is unknown which modules are a package's"
+        raise InputError(f"{rpm.place}: cannot read RPM's database: {why}", hint=hint)
     place = dkmsconf.below(root, "var/lib/dpkg/info")
     found: set[str] = set()
     for file in os.listdir(place) if os.path.isdir(place) else ():
         if file.endswith(".list"):
             with open(f"{place}/{file}", encoding="utf-8", errors="surrogateescape") as lines:
                 found.update(line.rstrip("\n") for line in lines if "/modules/" in line and ".ko" in line)
+    found.update(f"/{path}" for path in (rpm.files if rpm else ()))
     return found | {f"/usr{path}" for path in found} | {path.removeprefix("/usr") for path in found}
 
 

@@ -112,6 +112,43 @@ def test_a_pkghook_that_fails_holds_up_nothing(host: Machine, stock: Stock) -> N
     assert untouched(host)
 
 
+def know(host: Machine, module: Path, name: str) -> Path:
+    """Make DKMS's tree say that it has built a module and installed it; its own copy."""
+    built = f"/var/lib/dkms/{name}/1.0/{KERNEL}/x86_64"
+    (there,) = host.send(module)
+    host.did("install", "-D", "-m644", there, f"{built}/module/{name}.ko")
+    host.did("ln", "-s", f"1.0/{KERNEL}/x86_64", f"/var/lib/dkms/{name}/kernel-{KERNEL}-x86_64")
+    host.did("mkdir", "-p", "/etc/dkms", f"/usr/src/{name}-1.0")
+    host.did("ln", "-s", f"/usr/src/{name}-1.0", f"/var/lib/dkms/{name}/1.0/source")
+    return host.path(f"{built}/module/{name}.ko")
+
+
+def test_what_dkms_has_installed_stays_as_dkms_has_it(host: Machine, stock: Stock) -> None:
+    """As on Debian: both copies are stripped, or `dkms status` would say that they differ."""
+    stray, twin = plant(host, stock.module), know(host, stock.module, "dkms")
+    said = host.rpm("-i", *host.send(stock.clean))
+    assert [line.split()[1] for line in said.splitlines() if line.startswith("stripped ")] == [f"usr/{DKMS}/dkms.ko:"]
+    assert stray.read_bytes() == twin.read_bytes()
+    assert stray.stat().st_size < stock.module.stat().st_size / 10
+    assert json.loads(host.path("/var/lib/pkghook/dkms.json").read_text())["totals"]["states"]["stripped"] == 1
+    again = host.did("/usr/lib/pkghook/look", KERNEL)
+    assert "already-stripped lib" not in again
+    assert "held up" not in again
+
+
+def test_a_package_s_module_is_not_dkms_s(host: Machine, stock: Stock, corpus: Path) -> None:
+    """Whatever DKMS has of that name."""
+    twin = know(host, named(corpus, "amd64", "crc7"), stock.module.stem)
+    size = twin.stat().st_size
+    host.rpm("-i", *host.send(stock.dirty))
+    assert untouched(host)
+    assert twin.stat().st_size < size / 10
+    host.did("sh", "-c", "echo nothing of rpm >/var/lib/rpm/rpmdb.sqlite")
+    said = host.did("/usr/lib/pkghook/look", KERNEL)
+    assert "cannot read RPM's database" in said
+    assert "nothing else is held up by it" in said
+
+
 FROZEN = {
     "image": 'mkdir -p "$0/root/run"; touch "$0/root/run/ostree-booted"',
     "read-only": 'for d in usr/lib/modules; do mount --bind "$0/root/$d" "$0/root/$d"; '
