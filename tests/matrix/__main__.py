@@ -42,7 +42,7 @@ def rows(suite: Suite, versions: dict[str, str]) -> Iterator[Row]:
             for cell in CELLS:
                 if int(versions.get("rpm", "0").partition(".")[0]) >= cell.rpm:
                     yield row(system, cell)
-    except SetupError as error:
+    except (SetupError, OSError) as error:
         yield Row(suite.name, "all", NOT_RUN, str(error))
 
 

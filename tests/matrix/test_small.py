@@ -23,7 +23,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """Made once, and kept in the cache."""
     need_root()
     try:
-        with opened(SUITE, tmp_path_factory.mktemp("matrix"), SMALL) as found:
+        with opened(SUITE, tmp_path_factory.mktemp("matrix"), SMALL, plain=True) as found:
             yield found
     except SetupError as error:
         lacking(str(error))
