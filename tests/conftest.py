@@ -10,6 +10,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.setup import kernels
 from tests.support import lacking
@@ -44,7 +45,12 @@ def tell(request: pytest.FixtureRequest) -> Tell:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make room for the sums, and have Ctrl-C work in what tests start: shells ignore it for background jobs."""
+    """Make room for the sums, and have Ctrl-C work in what tests start: shells ignore it for background jobs.
+
+    No example of hypothesis has to be quick: a busy machine is no failure.
+    """
+    settings.register_profile("patient", settings(), deadline=None)
+    settings.load_profile("patient")
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     config.stash[MINUTES] = defaultdict(float)
