@@ -68,9 +68,10 @@ def one_chain(system: System, before: Path, name: str, options: tuple[str, ...])
     assert name not in SURE or len(passed) == len(receipt.entries), done.output
     for entry in receipt.entries:
         judge(before / entry.path, copy / entry.path, stripped=entry.path in passed, symbols=bool(options[2:]))
-        assert entry.path not in passed or (entry.proof is Proof.VERIFIED and entry.step in {name, "native"}), entry
-    same = "" if options[2:] else system.clean("verify", "/srv/before", "/srv/after")
-    assert options[2:] or str(len(passed)) in same, same
+        assert entry.path not in passed or entry.proof is Proof.VERIFIED, entry
+        assert entry.path not in passed or name in {entry.step, "default"}, entry
+    same = system.clean("verify", "/srv/before", "/srv/after", *options[2:])
+    assert f"{len(receipt.entries)} of {len(receipt.entries)} the same module" in same, same
     shutil.rmtree(copy)
     return f"{name} {len(passed)}"
 
