@@ -194,7 +194,7 @@ def protection(recorded: Facts, now: Facts) -> Iterator[Fault]:
     """V8: nothing became writable and executable, section 0 is as it was."""
     if recorded.null_flags != now.null_flags:
         yield fault("section-rule", section=0, before=recorded.null_flags, after=now.null_flags)
-    for name in sorted(set(now.risky.split("\n")) - set(recorded.risky.split("\n"))):
+    for name in sorted(set(filter(None, now.risky.split("\n"))) - set(recorded.risky.split("\n"))):
         yield fault("section-rule", section=shown(name), flags="writable and executable")
 
 

@@ -519,7 +519,7 @@ def livepatch(pair: Pair) -> Iterator[Fault]:
         yield fault("livepatch-changed", section=text(name), size=size)
     names, new_names = _livepatch_symbols(pair.before), _livepatch_symbols(pair.after)
     if names != new_names:
-        lost = sorted(set(names) - set(new_names)) or names
+        lost = sorted(set(names) - set(new_names)) or names or new_names
         yield fault("livepatch-changed", symbol=text(lost[0]), before=len(names), after=len(new_names))
 
 

@@ -29,6 +29,7 @@ _VERSION = b"2."
 _SUFFIXES = {"": "none", ".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2", ".lzma": "lzma"}
 _CONTROL_MAX = 64 << 20  # bytes of all control files
 _KIB = 1024
+_DIGITS = 19  # of a size in KiB that a file system could hold
 
 
 class Deb:
@@ -178,6 +179,8 @@ def _fields(control: bytes, path: str) -> Mapping[str, str]:
     fields: Mapping[str, str] = Deb822(control.decode("utf-8", "backslashreplace"))
     if missing := [name for name in ("Package", "Version", "Architecture") if not fields.get(name)]:
         raise payload.damaged(path, f"its control data has no {', '.join(missing)}")
+    if (size := fields.get("Installed-Size", "")).isdecimal() and len(size) > _DIGITS:
+        raise payload.damaged(path, f"its control data has an Installed-Size of {len(size)} digits")
     return fields
 
 

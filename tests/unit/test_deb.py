@@ -17,7 +17,7 @@ import zstandard
 from pkghook.errors import InputError, MissingDependencyError
 from pkghook.sources import deb as deb_module
 from tests.looks import look, look_at
-from tests.packages_by_hand import ar, ar_header, control, deb, deb_of, tar, tar_info
+from tests.packages_by_hand import CONTROL, ar, ar_header, control, deb, deb_of, tar, tar_info
 
 DATA = bytes(range(256)) * 5
 LONG = "lib/modules/6.1/" + "/".join(["d" * 60] * 6) + "/m.ko"
@@ -139,6 +139,15 @@ def test_sums_with_escaped_names(tmp_path: Path) -> None:
     )
     found = look_at(tmp_path, deb(tar([(tar_info("./a\nb\\c"), b"")]), control_tar=control_tar))
     assert (found.findings, found.facts.installed_size) == ((), None)
+
+
+def test_installed_size_beyond_all_numbers(tmp_path: Path) -> None:
+    def said(size: bytes) -> bytes:
+        return deb(tar([]), control_tar=control(control=CONTROL.replace(b"Size: 7", b"Size: " + size)))
+
+    assert look_at(tmp_path, said(b"9" * 19)).facts.installed_size == (10**19 - 1) * 1024
+    with pytest.raises(InputError, match="Installed-Size of 5000 digits"):
+        look_at(tmp_path, said(b"9" * 5000))
 
 
 def test_control_data_of_another_century(tmp_path: Path) -> None:

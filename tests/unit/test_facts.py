@@ -421,6 +421,15 @@ def test_ruined_livepatch(shape: str) -> None:
     assert set(changes(before, moved)) == {"livepatch-changed", "symbol-changed", "relocation-changed"}
 
 
+def test_writable_code_that_goes_with_debug_information() -> None:
+    before = Patient(shapes.module(AMD64)).set_section(".debug_str", flags=WRITE | EXEC)
+    assert known(before).risky == ".debug_str"
+    assert changes(before, native_strip(bytes(before))) == []
+    unnamed = Patient(native_strip(bytes(before)))
+    unnamed.set_section(".comment", name=unnamed.section(0, "name"), flags=WRITE | EXEC)
+    assert "section-changed" in changes(before, unnamed), "one without a name is noticed as what it is"
+
+
 # --- odd and hostile -------------------------------------------------------------------------------------------------
 
 

@@ -257,6 +257,17 @@ def test_relocation_sections_of_one_target_keep_their_order() -> None:
     assert "relocation-changed" in judged(data, bytes(out))
 
 
+def test_a_symbol_that_becomes_a_livepatch_symbol() -> None:
+    """Where relocations alone made it a livepatch module: there is no name before that could be told."""
+    before = Patient(BEFORE["livepatch a"])
+    row = before.row(".klp.sym.vmlinux.do_something,0")
+    before.set_symbol(row, shndx=0)
+    out = Patient(native_strip(bytes(before)))
+    out.set_symbol(out.row(".klp.sym.vmlinux.do_something,0"), shndx=shapes.LIVEPATCH)
+    found = {fault.id: dict(fault.evidence) for fault in prove(elf(bytes(before)), elf(bytes(out)))}
+    assert found["livepatch-changed"] == {"symbol": ".klp.sym.vmlinux.do_something,0", "before": 0, "after": 1}
+
+
 def test_many_faults_do_not_take_for_ever() -> None:
     """Each relocation is looked at once, however many of them are wrong."""
     number = 20_000
