@@ -71,8 +71,8 @@ class File:
         need(header[10] == (64 if self.is64 else 40) and 0 < self.names_at < self.shnum < 0xFF00, "section table")
         self.sections = self.read_sections()
         self.symtab, self.strtab = self.find_tables()
-        self.ids = self.identities()
         self.debug = self.debug_set()
+        self.ids = self.identities()
         self.symbols = self.read_symbols()
 
     def read_sections(self) -> list[Section]:
@@ -117,11 +117,10 @@ class File:
         seen: Counter[str] = Counter()
         found = {}
         tables = {0: "null", self.symtab.index: "symtab", self.strtab.index: "strtab", self.names_at: "names"}
-        going = {s.index for s in self.sections if self.is_debug(s)}
         for s in self.sections:
             if s.index in tables:
                 found[s.index] = (f"*{tables[s.index]}", 0)
-            elif s.index not in going:
+            elif s.index not in self.debug:
                 found[s.index] = (s.name, seen[s.name])
                 seen[s.name] += 1
         return found

@@ -257,6 +257,16 @@ def test_relocation_sections_of_one_target_keep_their_order() -> None:
     assert "relocation-changed" in judged(data, bytes(out))
 
 
+def test_of_two_groups_of_one_name_the_first_goes() -> None:
+    """The other is the first then, to both judges."""
+    gone = Sec(".group", type=shapes.GROUP, align=4, entsize=4, info="helper", members=(".debug_g",), key="gone")
+    before = shapes.module(shapes.AMD64, gone, *MORE)
+    out = native_strip(before)
+    assert Patient(out).names.count(".group") == 1
+    assert judged(before, out) == []
+    assert loader.same(before, out)
+
+
 def test_a_symbol_that_becomes_a_livepatch_symbol() -> None:
     """Where relocations alone made it a livepatch module: there is no name before that could be told."""
     before = Patient(BEFORE["livepatch a"])
