@@ -24,6 +24,7 @@ T = TypeVar("T")
 SIZE_LIMIT = 1 << 28  # bytes of a file that `read` takes; a receipt has some 600 a module
 NUMBER_LIMIT = (1 << 63) - 1  # of a count or size: what the kernel's file offsets reach
 SHOWN_LIMIT = 20  # wrong fields in one message
+WRONG_LIMIT = 10_000  # wrong fields after which nobody wants to know about more
 
 _MISSING = object()
 _HEX = re.compile("(?:[0-9a-f]{2})*")
@@ -87,7 +88,7 @@ def parse(data: bytes, name: str, format: str, version: int) -> Fields:
     if type(said) is not int or said != version:
         hint = f"this pkghook reads version {version}; use the one that wrote the file, or a newer one"
         raise ReceiptError(f"{name}: a {format} of unknown version {shown(said)}", hint=hint)
-    fields = Fields(value, "", Problems())
+    fields = Fields(value, "", Problems(name))
     fields.number("version")
     fields.text("format")
     return fields
@@ -117,15 +118,19 @@ def shown(value: object) -> str:
 class Problems:
     """What is wrong with a file: the first ones in words, the others counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "") -> None:
+        """`name` is the file's, for a message."""
+        self.name = name
         self.first: list[str] = []
         self.count = 0
 
     def note(self, path: str, what: str) -> None:
-        """Say that the field at `path` is wrong."""
+        """Say that the field at `path` is wrong. ReceiptError for one too many: the file is not read to its end."""
         self.count += 1
         if len(self.first) < SHOWN_LIMIT:
             self.first.append(f"{path}: {what}")
+        if self.count > WRONG_LIMIT:
+            raise ReceiptError("\n  ".join([f"{self.name}: more than {WRONG_LIMIT} fields are wrong", *self.first]))
 
     def raise_any(self, name: str) -> None:
         """ReceiptError with all problems of the file `name`, if there is any."""

@@ -103,8 +103,11 @@ def _find(elf: Elf) -> frozenset[int]:
 
 def _emptied_groups(elf: Elf, going: set[int]) -> list[int]:
     found = []
-    for section in elf.sections:
-        if section.type == SHT_GROUP and not section.flags & SHF_ALLOC:
+    groups = [section for section in elf.sections if section.type == SHT_GROUP]
+    if sum(section.size for section in groups) > elf.image.size:  # they share their bytes
+        raise ModuleError("bad-group", groups=len(groups), size=elf.image.size)
+    for section in groups:
+        if not section.flags & SHF_ALLOC:
             members = group_members(elf, section)
             if members and going.issuperset(members):
                 found.append(section.index)

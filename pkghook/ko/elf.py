@@ -30,6 +30,8 @@ SHF_WRITE, SHF_ALLOC, SHF_EXECINSTR, SHF_INFO_LINK, SHF_LINK_ORDER = 1, 2, 4, 0x
 SHF_RELA_LIVEPATCH = 0x00100000
 SHN_LORESERVE, SHN_LIVEPATCH, SHN_ABS, SHN_COMMON, SHN_XINDEX = 0xFF00, 0xFF20, 0xFFF1, 0xFFF2, 0xFFFF
 EM_MIPS = 8
+KEPT = 512  # sections up to which the layout of a table is remembered: it takes more memory than the table
+SHARED = 1 << 20  # bytes that all names of sections together may have, beside twice those of the tables
 RELOCATIONS = (SHT_RELA, SHT_REL)
 _NO_CONTENTS = (SHT_NULL, SHT_NOBITS)
 
@@ -255,7 +257,8 @@ def _check_header(elf: Elf) -> None:
 
 def _read_sections(elf: Elf) -> None:
     elf.table = elf.image.read(elf.shoff, elf.table_end - elf.shoff)
-    values = _many(elf.shape.section.format, elf.count).unpack(elf.table)
+    many = _many if elf.count <= KEPT else _many.__wrapped__
+    values = many(elf.shape.section.format, elf.count).unpack(elf.table)
     columns = [values[field::_FIELDS] for field in range(_FIELDS)]
     names = elf.names = _name_table(elf, [column[elf.names_index] for column in columns])
     starts, offsets, sizes, aligns = columns[0], columns[4], columns[5], columns[8]
@@ -263,6 +266,8 @@ def _read_sections(elf: Elf) -> None:
     # All at once first; which section it is matters only if one is bad.
     if max(starts) >= len(names) or max(map(add, offsets, sizes)) > limit or any([a & (a - 1) for a in set(aligns)]):
         _reject_bad(elf, columns, names)
+    if len(names) * len(starts) > SHARED:
+        _check_shared(names, starts, len(elf.table))
     texts = tuple([names[start : find(b"\0", start)] for start in starts])
     elf.columns = Columns(texts, *columns[1:])
     elf.name_offsets = starts
@@ -275,6 +280,17 @@ def _read_sections(elf: Elf) -> None:
 def _many(form: str, count: int) -> Struct:
     """`count` times a structure: a table in one go is read in half the time of its rows."""
     return Struct(form[0] + form[1:] * count)
+
+
+def _check_shared(names: bytes, starts: Sequence[int], table: int) -> None:
+    """Names may share their ends, but not a long one by the thousand: each is a copy of its own here."""
+    total = end = 0
+    for start in sorted(starts):
+        if start >= end:
+            end = names.index(b"\0", start)
+        total += end - start
+    if total > SHARED + 2 * (len(names) + table):
+        raise ModuleError("bad-string-table", table="section names", bytes=len(names), names_together=total)
 
 
 def _name_table(elf: Elf, row: Sequence[int]) -> bytes:

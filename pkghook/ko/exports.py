@@ -77,6 +77,7 @@ def _names(elf: Elf, table: int) -> list[str]:
     found: list[str] = []
     at: list[int] = []
     fresh = False
+    room = MAX_BYTES
     for place, symbol, addend in _references(elf, table):
         if symbols.shndx[symbol] != strings:
             fresh = True
@@ -86,6 +87,9 @@ def _names(elf: Elf, table: int) -> list[str]:
             end = data.find(b"\0", start) if 0 <= start < len(data) else -1
             if end < 0:
                 raise ModuleError("bad-relocation", section=text(elf.columns.name[table]), offset=place)
+            room -= end - start
+            if room < 0:  # names that share one string
+                raise ModuleError("bad-section", section=text(STRINGS), names=len(found), at_most=MAX_BYTES)
             found.append(whole(data[start:end]))
             at.append(place)
     _check_entries(elf, table, at)

@@ -34,7 +34,7 @@ from pkghook.ko.elf import (
 )
 from pkghook.ko.match import unseen_rows
 from pkghook.ko.plan import saved_at_least
-from pkghook.ko.symtab import CHUNK, symbol_table, unmarked
+from pkghook.ko.symtab import symbol_table, unmarked
 from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 
 DIGEST = 16  # bytes; what is guarded against is tools that go wrong, not somebody who looks for collisions
 STREAM = 1 << 22  # bytes hashed at a time
+CHUNK = 1 << 10  # symbols whose names are in memory at a time
 NAMES_LIMIT = 1 << 20  # bytes of symbol names kept to name what was lost
 _TABLES = ("\0symbols", "\0strings", "\0names")  # their keys
 _BARE = (SHT_NULL, SHT_NOBITS, SHT_GROUP, *RELOCATIONS)  # no contents, or such as are facts of their own
 _LABELS = (b".L", b"$")
 ID_AT = 16  # where the id starts in .note.gnu.build-id: behind three words and "GNU"
-NAME_BLOCK = 1 << 14  # a string without end over this many bytes is no symbol's name
 
 
 _WX = SHF_WRITE | SHF_EXECINSTR
@@ -204,7 +204,6 @@ class _View:
         self.elf = elf
         self.build_id = build_id(elf)
         self.table = table = symbol_table(elf)
-        _check_names(table)
         self.tables = (table.section, table.strtab, elf.sections[elf.names_index])
         self.going = debugset.debug_sections(elf)
         self.keys, self.staying = _keys(self)
@@ -236,13 +235,6 @@ def _symbol_keys(view: _View) -> dict[int, bytes]:
 
 def _text(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
-
-
-def _check_names(table: SymbolTable) -> None:
-    """Refuses names so long that hashing each of them would take longer than any module deserves."""
-    for start in range(0, len(table.strings) - NAME_BLOCK, NAME_BLOCK):
-        if table.strings.find(b"\0", start, start + NAME_BLOCK) < 0:
-            raise ModuleError("bad-string-table", table="symbol names", unended=start, bytes=NAME_BLOCK)
 
 
 # --- sections --------------------------------------------------------------------------------------------------------
@@ -305,7 +297,7 @@ def _symbols(view: _View) -> Symbols:
     listing: list[bytes] = []
     room = NAMES_LIMIT
     for start, end in _pieces(runs):
-        here = _names(table, table.names[start:end])
+        here = list(_names(table, table.names[start:end]))
         names.update(b"\0".join(here) + b"\0")
         sections.update(b"".join(map(keys.__getitem__, table.shndx[start:end])))
         told = [name for name in here if not name.startswith(_LABELS)] if room > 0 else []
@@ -321,7 +313,8 @@ def _symbols(view: _View) -> Symbols:
 def _klp_symbols(table: SymbolTable) -> str:
     if SHN_LIVEPATCH not in table.sections_used:
         return ""
-    return "\n".join(_text(table.name(row)) for row, index in enumerate(table.shndx) if index == SHN_LIVEPATCH)
+    rows = (row for row, index in enumerate(table.shndx) if index == SHN_LIVEPATCH)
+    return "\n".join(map(_text, table.names_of(rows)))
 
 
 def _pieces(runs: list[Run]) -> Iterator[Run]:
@@ -330,9 +323,9 @@ def _pieces(runs: list[Run]) -> Iterator[Run]:
             yield start, min(last, start + CHUNK)
 
 
-def _names(table: SymbolTable, offsets: array[int]) -> list[bytes]:
+def _names(table: SymbolTable, offsets: array[int]) -> Iterator[bytes]:
     strings, find = table.strings, table.strings.find
-    return [strings[offset : find(b"\0", offset)] for offset in offsets]
+    return (strings[offset : find(b"\0", offset)] for offset in offsets)
 
 
 def _rest(table: SymbolTable, raw: bytes) -> array[int]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from pkghook.findings import Evidence
     from pkghook.ko.elf import Elf, Section
     from pkghook.ko.plan import Drop
-    from pkghook.ko.symtab import Run, SymbolTable
+    from pkghook.ko.symtab import Run, Symbol, SymbolTable
 
 
 class Fault(NamedTuple):
@@ -261,15 +261,12 @@ def _without_dropped(
     if length(likely) == length(new_runs) and not _compare(pair, likely, new_runs):
         return likely, []
     there = _identities(symbol_table(pair.after), new_runs, {})
-    rows = [row for start, end in runs for row in range(start, end)]
-    gone, position = [], 0
-    for row, symbol in zip(rows, _identities(old, runs, pair.sections), strict=True):
-        if position < len(there) and there[position] == symbol:
-            position += 1
-        elif row in may_go:
+    ahead, gone = next(there, None), []
+    for row, symbol in zip(_rows(runs), _identities(old, runs, pair.sections), strict=True):
+        if ahead != symbol and row in may_go:
             gone.append(row)
-        else:
-            position += 1  # named by _first_difference
+        else:  # where they differ _first_difference tells of it
+            ahead = next(there, None)
     runs = _marked(unseen, gone)
     return runs, _differences(pair, runs, new_runs)
 
@@ -287,14 +284,11 @@ def _referenced(elf: Elf, going: frozenset[int]) -> set[int]:
     return {row for run in reloc_runs(elf, kept) for row in run.symbols()}
 
 
-def _identities(table: SymbolTable, runs: list[Run], sections: dict[int, int]) -> list[tuple[object, ...]]:
+def _identities(table: SymbolTable, runs: list[Run], sections: dict[int, int]) -> Iterator[Symbol]:
     """Each symbol as what it is, its section by the number it has after."""
-    found = []
-    for start, end in runs:
-        for row in range(start, end):
-            symbol = table.symbol(row)
-            found.append(tuple(symbol._replace(shndx=sections.get(symbol.shndx, symbol.shndx))))
-    return found
+    for row in _rows(runs):
+        symbol = table.symbol(row)
+        yield symbol._replace(shndx=sections.get(symbol.shndx, symbol.shndx))
 
 
 def _differences(pair: Pair, runs: list[Run], new_runs: list[Run]) -> list[Fault]:

@@ -37,6 +37,7 @@ _MESSAGE_DIGEST = bytes.fromhex("2a864886f70d010904")
 _RSA = re.compile(rb"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\x03", re.DOTALL)
 _PADDING = b"\0\1" + 8 * b"\xff"  # at least so much of it, RFC 8017, section 9.2
 _STREAM = 1 << 22
+_KEY = 1 << 14  # bytes of a public key at most: that of 16,384 bits takes an eighth of it
 
 
 class Key(NamedTuple):
@@ -68,7 +69,7 @@ def keys(data: bytes) -> tuple[Key, ...]:
 def _keys(data: bytes) -> Iterator[Key]:
     for found in _RSA.finditer(data):
         try:
-            (bits,) = _items(data[found.end() - 1 :], first=True)
+            (bits,) = _items(data[found.end() - 1 : found.end() + _KEY], first=True)
             (pair,) = _items(bits.value[1:])
             modulus, exponent = _items(pair.value)
         except ValueError:

@@ -525,7 +525,7 @@ def livepatch(pair: Pair) -> Iterator[Fault]:
 
 def _livepatch_symbols(elf: Elf) -> list[bytes]:
     table = symbol_table(elf)
-    return [table.name(row) for row, index in enumerate(table.shndx) if index == SHN_LIVEPATCH]
+    return list(table.names_of(row for row, index in enumerate(table.shndx) if index == SHN_LIVEPATCH))
 
 
 def residue(pair: Pair) -> Iterator[Fault]:

@@ -39,6 +39,7 @@ SPECIAL = frozenset({SHN_ABS, SHN_COMMON, SHN_LIVEPATCH})
 
 LOW = 256  # symbol numbers that one byte can hold
 CHUNK = 1 << 16  # symbols read at a time
+NAME_BLOCK = 1 << 12  # a string without end over this many bytes is no symbol's name; KSYM_NAME_LEN is 512
 # st_info of STT_SECTION: local, global, weak; and what else there is. Symbols of a kind mostly stand together.
 SECTION_KIND = re.compile(rb"[\x03\x13\x23]+")
 FILE_KIND = re.compile(rb"[\x04\x14\x24]+")
@@ -90,6 +91,16 @@ class SymbolTable:
         """The name of one symbol."""
         start = self.names[row]
         return self.strings[start : self.strings.find(b"\0", start)]
+
+    def names_of(self, rows: Iterable[int]) -> Iterator[bytes]:
+        """The names of some symbols that have one each. Raises ModuleError bad-string-table where these share one."""
+        room = 2 * len(self.strings)
+        for row in rows:
+            name = self.name(row)
+            room -= len(name)
+            if room < 0:
+                raise ModuleError("bad-string-table", table="symbol names", bytes=len(self.strings), shared=row)
+            yield name
 
     def symbol(self, row: int) -> Symbol:
         """One symbol with all its fields."""
@@ -191,6 +202,9 @@ def _check(table: SymbolTable, sections: int) -> None:
         raise ModuleError("bad-string-table", table="symbol names", bytes=len(strings), **edges)
     if max(table.names) >= len(strings):
         raise ModuleError("bad-string-table", table="symbol names", name_offset=max(table.names), bytes=len(strings))
+    for start in range(0, len(strings) - NAME_BLOCK, NAME_BLOCK):
+        if strings.find(b"\0", start, start + NAME_BLOCK) < 0:  # names that all share it would take all memory
+            raise ModuleError("bad-string-table", table="symbol names", unended=start, bytes=NAME_BLOCK)
     strangers = [n for n in table.sections_used if n >= sections and n not in SPECIAL]
     if strangers:
         worst = max(strangers)

@@ -14,6 +14,7 @@ from pkghook.ko.compare import compare
 from pkghook.ko.facts import Facts, facts
 from pkghook.ko.plan import plan
 from pkghook.ko.prove import prove
+from pkghook.ko.symtab import NAME_BLOCK
 from tests import shapes
 from tests.shapes import (
     ADDRSIG,
@@ -463,7 +464,7 @@ def test_table_read_in_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_name_without_end() -> None:
     """Many symbols with one name of megabytes would take hours to hash."""
-    long = Sym("x" * (2 * facts_module.NAME_BLOCK), ".text", bind=LOCAL)
+    long = Sym("x" * (2 * NAME_BLOCK), ".text", bind=LOCAL)
     with pytest.raises(ModuleError, match="bad-string-table"):
         known(shapes.module(also=(long,)))
 

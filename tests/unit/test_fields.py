@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pkghook import fields
 from pkghook.errors import InputError, ReceiptError
-from pkghook.fields import Fields, Problems
+from pkghook.fields import WRONG_LIMIT, Fields, Problems
 from pkghook.judge import receipt
 
 _WORDS = st.text("ab/.\0é\udcff", max_size=3)
@@ -89,6 +89,14 @@ def test_many_problems_are_counted() -> None:
 def test_no_problem_no_error() -> None:
     """Nothing is raised."""
     Problems().raise_any("f.json")
+
+
+def test_a_file_that_is_wrong_all_over_is_not_read_to_its_end() -> None:
+    problems = Problems("f.json")
+    for _ in range(WRONG_LIMIT):
+        problems.note("a", "wrong")
+    with pytest.raises(ReceiptError, match=r"^f\.json: more than 10000 fields are wrong\n  a: wrong"):
+        problems.note("a", "wrong")
 
 
 def test_members_as_they_are() -> None:
