@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _VERSION = b"2."
 _SUFFIXES = {"": "none", ".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2", ".lzma": "lzma"}
 _CONTROL_MAX = 64 << 20  # bytes of all control files
+_WANTED = {"control": 2 << 20, "md5sums": 8 << 20}  # bytes at most: read, they take six times as much, or more
 _KIB = 1024
 _DIGITS = 19  # of a size in KiB that a file system could hold
 
@@ -157,7 +158,9 @@ def _control_files(part: payload.Part, kind: str) -> tuple[dict[str, bytes], int
                 raise payload.damaged(part.path, f"its control data has more than {_CONTROL_MAX} bytes")
             end = stream.offset + entry.size
             size += max(_KIB, -(-entry.size // _KIB) * _KIB)
-            if entry.kind == "file" and (name := _clean(entry.name)) in ("control", "md5sums"):
+            if entry.kind == "file" and (name := _clean(entry.name)) in _WANTED:
+                if entry.size > _WANTED[name]:
+                    raise payload.damaged(part.path, f"its control data has a file {name} of {entry.size} bytes")
                 files[name] = stream.read(entry.size)
             stream.skip(end - stream.offset)
         stream.finish()

@@ -19,11 +19,14 @@ from pkghook.judge import receipt
 from pkghook.ko.facts import facts
 from pkghook.ko.plan import Drop, plan
 from pkghook.ko.prove import prove
+from tests import packages_by_hand as hand
 from tests import receipts, shapes
 from tests.fuzz.oracle import Cost, Meter, check
+from tests.fuzz.packaged import summed
 from tests.fuzz.seeds import trailer
 from tests.fuzz.targets import TARGETS, joined
 from tests.messages import attribute, item, message
+from tests.packages_by_hand import CONTROL
 from tests.shapes import ALLOC, AMD64, GROUP, LOCAL, WRITE, Rel, Sec, Sym
 from tests.surgery import Patient, elf, native_strip
 
@@ -113,6 +116,28 @@ def nested(depth: int) -> bytes:
     return data
 
 
+def deb(control: dict[str, bytes]) -> bytes:
+    """A package with this control data."""
+    data = hand.tar((hand.tar_info(name), content) for name, content in control.items())
+    packed = lzma.compress(data, preset=0)
+    return hand.ar([(b"debian-binary", b"2.0\n"), (b"control.tar.xz", packed), (b"data.tar", hand.tar([]))])
+
+
+def sums(count: int) -> bytes:
+    """A list of so many."""
+    return b"".join(b"d41d8cd98f00b204e9800998ecf8427e  a%07d\n" % number for number in range(count))
+
+
+def members(count: int) -> bytes:
+    """A tar archive of empty files."""
+    blocks: list[bytes] = []
+    for number in range(count):
+        block = bytearray(hand.tar([(hand.tar_info("m0000000"), b"")])[:512]) if not number else bytearray(blocks[0])
+        block[:8] = b"m%07d" % number
+        blocks.append(summed(block))
+    return b"".join(blocks) + bytes(1024)
+
+
 def both(data: bytes) -> bytes:
     """A module and what it becomes; where it is refused, itself."""
     return joined(data, data)
@@ -132,9 +157,14 @@ LARGE: dict[str, tuple[str, Callable[[], bytes]]] = {
     "certificates": ("signature", lambda: joined(RSA * 200_000, IMAGE + trailer(message(b"s", attribute(b"d"))))),
     "a deep message": ("signature", lambda: joined(b"", IMAGE + trailer(nested(20_000)))),
     "a broad message": ("signature", lambda: joined(b"", IMAGE + trailer(item(0x30) * 100_000))),
-    "a bomb of gzip": ("compression", lambda: gzip.compress(bytes(200 << 20))),
-    "a bomb of xz": ("compression", lambda: lzma.compress(bytes(200 << 20), preset=0)),
+    "a bomb of gzip": ("compression", lambda: gzip.compress(bytes(50 << 20))),
+    "a bomb of xz": ("compression", lambda: lzma.compress(bytes(50 << 20), preset=0)),
     "a bomb of zstd": ("compression", lambda: zstandard.ZstdCompressor().compress(bytes(200 << 20))),
+    "control data": ("deb", lambda: deb({"./control": CONTROL + b"X: y\n" * 5_000_000})),
+    "control data that is read": ("deb", lambda: deb({"./control": CONTROL + b"X: y\n" * 400_000})),
+    "sums": ("deb", lambda: deb({"./control": CONTROL, "./md5sums": sums(1_000_000)})),
+    "sums that are read": ("deb", lambda: deb({"./control": CONTROL, "./md5sums": sums(190_000)})),
+    "members": ("deb", lambda: hand.deb(gzip.compress(members(200_000), 1), name=b"data.tar.gz")),
     "many sections": ("module", lambda: shapes.many_sections(20_000)),
 }
 
@@ -162,6 +192,6 @@ def test_symbols_that_share_long_names() -> None:
 def test_honest_modules_of_that_size_are_read() -> None:
     """What is refused above is names that are shared, not how many there are."""
     symbols = tuple(Sym(f"a_name_as_long_as_they_are_{number}", ".text", bind=LOCAL) for number in range(20_000))
-    for data in (shapes.module(AMD64, also=symbols), shapes.many_sections(20_000)):
+    for data in (shapes.module(AMD64, also=symbols), shapes.many_sections(5000)):
         TARGETS["verifier"].run(joined(data, native_strip(data)))
         TARGETS["module"].run(data)
