@@ -152,6 +152,7 @@ class File:
     def read_symbols(self) -> list[tuple[Any, ...]]:
         """(name, info, other, section, value, size) of each; a section by identity, `debug` for those that go."""
         rows = struct.iter_unpack(self.order + ("IBBHQQ" if self.is64 else "IIIBBH"), self.symtab.data)
+        stale = {s.index for s in self.sections if s.type == ADDRSIG and not s.is_alloc}  # may go, and its symbols too
         found: list[tuple[Any, ...]] = []
         self.named: list[bool] = []
         for number, row in enumerate(rows):
@@ -160,7 +161,7 @@ class File:
             need((info >> 4 == 0) == (number < self.symtab.info), "locals first")
             place: object = index
             if 0 < index < 0xFF00:
-                place = "debug" if index in self.debug else self.ids[index]
+                place = "debug" if index in self.debug | stale else self.ids[index]
             found.append((self.string(self.strtab.data, name), info, other, place, value, size))
             self.named.append(name != 0)  # a name elsewhere that happens to be empty is taken for one
         need(not any(self.symtab.data[: self.symtab.entsize]) and self.symtab.info <= len(found), "first symbol")

@@ -291,7 +291,8 @@ def _group(view: _View, section: Section) -> Group:
 
 def _symbols(view: _View) -> Symbols:
     table = view.table
-    runs = unmarked(unseen_rows(table, view.going))
+    # Of what may go or stay the symbols may too, as the direct verifier has it.
+    runs = unmarked(unseen_rows(table, view.going.union(debugset.optional_sections(view.elf))))
     names, sections, rest = (blake2b(digest_size=DIGEST) for _ in range(3))
     keys = {index: key + b"\0\0" for index, key in _symbol_keys(view).items()}
     listing: list[bytes] = []

@@ -118,6 +118,13 @@ def test_what_may_go_or_come_or_change() -> None:
     assert proven(before, rebuilt) == ["alloc-changed"]  # for want of a record, the direct verifier is stricter
 
 
+def test_symbols_of_what_may_go_or_stay() -> None:
+    signs = Sec(".llvm_addrsig", b"\1\2", type=ADDRSIG, link=".text")
+    before = shapes.module(AMD64, signs, also=(Sym("odd", ".llvm_addrsig", bind=LOCAL),))
+    assert changes(before, native_strip(before)) == []
+    assert proven(before, native_strip(before)) == []
+
+
 def test_names_of_any_bytes() -> None:
     odd = Sym(b"caf\xe9\nline".decode("utf-8", "surrogateescape"), ".text", bind=LOCAL, type=OBJECT)
     before = shapes.module(AMD64, Sec("\udce9.odd", b"1", ALLOC), also=(odd,))

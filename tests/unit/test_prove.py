@@ -267,6 +267,15 @@ def test_of_two_groups_of_one_name_the_first_goes() -> None:
     assert loader.same(before, out)
 
 
+def test_a_symbol_of_what_is_stale_anyway_goes_with_it() -> None:
+    signs = Sec(".llvm_addrsig", b"\1\2", type=shapes.ADDRSIG, link=".text")
+    before = shapes.module(shapes.AMD64, signs, also=(Sym("odd", ".llvm_addrsig", bind=LOCAL),))
+    out = native_strip(before)
+    assert b"odd" not in out
+    assert judged(before, out) == []
+    assert loader.same(before, out)
+
+
 def test_a_symbol_that_becomes_a_livepatch_symbol() -> None:
     """Where relocations alone made it a livepatch module: there is no name before that could be told."""
     before = Patient(BEFORE["livepatch a"])
