@@ -26,6 +26,7 @@ def main() -> int:
     works = []
     for name in asked.targets or TARGETS:
         seeds.make(name, kernels.corpus_dir(), home / name / "seeds")
+        runner.forget_mended(home / name / "found")
         works.append(Work(name, TARGETS[name].readers, runs=TARGETS[name].number))
     outcomes = runner.run(works, home, lambda text: print(text, flush=True))
     for outcome in outcomes:

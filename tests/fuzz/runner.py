@@ -83,6 +83,19 @@ def possible() -> bool:
     return sys.version_info < (3, 14) and os.uname().machine == "x86_64"
 
 
+def forget_mended(found: Path) -> None:
+    """Take away the findings of an earlier run that are none any more."""
+    for path in [path for path in sorted(found.glob("*")) if path.suffix != ".txt"]:
+        argv = [sys.executable, "-m", "tests.fuzz", "--again", str(path)]
+        try:
+            done = subprocess.run(argv, cwd=ROOT, check=False, capture_output=True, timeout=PATIENCE)
+        except subprocess.TimeoutExpired:
+            continue
+        if not done.returncode:
+            path.unlink()
+            path.with_name(path.name + ".txt").unlink(missing_ok=True)
+
+
 def run(works: Iterable[Work], home: Path, tell: Callable[[str], None], *, seed: int = 1) -> list[Outcome]:
     """All of it, the first first; `home` has the seeds already."""
     with ThreadPoolExecutor(BESIDES) as pool:

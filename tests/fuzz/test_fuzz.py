@@ -105,13 +105,22 @@ def test_counts_go_on_with_the_same_code(tmp_path: Path) -> None:
     assert runner.Feeding(other, tmp_path, print, 1).before == Tally(), "another state of the code"
 
 
+def test_what_was_mended_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "receipt-AssertionError-0123"
+    path.write_bytes(b"{}")
+    (tmp_path / f"{path.name}.txt").write_text("a traceback")
+    (tmp_path / "nothing-known").write_bytes(b"a finding of a target that is not there")
+    runner.forget_mended(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["nothing-known"]
+
+
 @pytest.mark.parametrize("name", TARGETS)
 def test_mutators_stand_what_they_make(name: str, home: Path) -> None:
     random = Random(SEED)  # noqa: S311  not a secret, but the same each time
     for path in (home / name / "seeds").iterdir():
         data = path.read_bytes()
         changed = {data := mutators.MUTATORS[name](data, random)[: TARGETS[name].longest] for _ in range(10)}
-        assert len(changed) > 3, path
+        assert len(changed) > 3, path.name
     for data in (b"", b"\x7fELF", b"\x1f\x8b", b"!<arch>\n", b"{}"):
         mutators.MUTATORS[name](data, random)
 
