@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import struct
 from collections.abc import Callable
+from mmap import mmap
 from typing import NamedTuple
 from zlib import crc32
 
@@ -19,13 +20,14 @@ from pkghook.ko import codec, interface, look, pkcs7, record, second, signature,
 from pkghook.ko.compare import compare, judge_recorded
 from pkghook.ko.elf import Elf, parse
 from pkghook.ko.facts import facts
-from pkghook.ko.file import BytesImage, unwrap
+from pkghook.ko.file import BytesImage, Window, unwrap
 from pkghook.ko.match import Fault
 from pkghook.ko.plan import DEBUG_ONLY, Drop, Plan, plan
 from pkghook.ko.prove import prove
 from pkghook.ko.record import Record, Recorded
 from pkghook.model import Compression, Looked
 from pkghook.sources import packages
+from pkghook.stories.belt import Answer, Belt, Task, _answer
 from pkghook.stories.passing import Pass
 from tests import loader
 
@@ -219,6 +221,23 @@ def read_receipt(data: bytes) -> None:
 # --- packages --------------------------------------------------------------------------------------------------------
 
 
+class Here(Belt):
+    """The belt that carries a package's modules, without processes: each is looked at when it comes."""
+
+    def __init__(self, ask: look.Ask) -> None:
+        self.ask = ask
+
+    def put(self, task: Task, size: int, fill: Callable[[memoryview], object], done: Callable[[Answer], None]) -> None:
+        """The room is as a worker has it."""
+        with mmap(-1, size or 1) as pages:
+            with memoryview(pages) as room:
+                fill(room[:size])
+            done(_answer(task, Window(pages, 0, size), self.ask))
+
+    def finish(self) -> None:
+        """Nothing is waited for."""
+
+
 def read_package(data: bytes) -> None:
     """A whole package, and every module in it looked at as `pkghook check` does; mostly by our own readers alone."""
     os.environ["PATH"] = PROGRAMS if crc32(data) % 64 == 0 else "/nonexistent"
@@ -226,9 +245,11 @@ def read_package(data: bytes) -> None:
     try:
         os.write(fd, data)
         with packages.open_package(f"/proc/self/fd/{fd}") as package:
-            course = Pass("package", look.Ask(limit=limit_of(data), tables=False, digests=True), include_debug=False)
+            ask = look.Ask(limit=limit_of(data), tables=False, digests=True)
+            course = Pass("package", ask, Here(ask), include_debug=False)
             for member, reader in package.members():
                 course.take(member, reader)
+            course.finish()
             course.entries()
             course.findings()
             assert package.facts.members >= 0

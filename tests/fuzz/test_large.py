@@ -179,7 +179,7 @@ def test_no_hang_and_no_bounds_broken(what: str) -> None:
 def test_what_is_remembered_of_many_modules() -> None:
     """Each another number of sections: nothing of them may stay."""
     every = [shapes.many_sections(number) for number in range(20_000, 20_010)]
-    check(Meter().cost(lambda: [elf(data) and None for data in every]), len(every[-1]))
+    check(Meter().cost(lambda: [elf(data).end for data in every]), len(every[-1]))
 
 
 def test_symbols_that_share_long_names() -> None:
