@@ -97,8 +97,10 @@ def grown() -> list[bytes]:
     found += [exporting.exporting(shapes.AMD64, layout) for layout in exporting.LAYOUTS.values()]
     found.append(exporting.without_crc(shapes.AMD64))
     found += [shapes.module(kind, also=many) for kind in (shapes.AMD64, shapes.KINDS["s390x"], shapes.KINDS["armel"])]
+    long = tuple(shapes.Sym(f"{number:0120}", ".text", bind=shapes.LOCAL) for number in range(40))
+    found.append(shapes.module(also=long))
     found += [talkative(name) for name in ("amd64", "s390x", "m68k")]
-    return [*found, shapes.many_sections(300)]
+    return [*found, shapes.many_sections(340)]
 
 
 def talkative(name: str) -> bytes:
@@ -303,6 +305,8 @@ def of_debs(corpus: Path, work: Path) -> Iterator[bytes]:
     yield hand.deb(lzma.compress(data, lzma.FORMAT_ALONE), name=b"data.tar.lzma")
     yield hand.deb(data) + hand.ar_header(b"_gpg", b"4") + b"sign"
     yield hand.deb(data) + hand.ar_header(b"more", b"4") + b"more"
+    much = lzma.compress(hand.control(control=hand.CONTROL + b"X: y\n" * 500_000))
+    yield hand.ar([(b"debian-binary", b"2.0\n"), (b"control.tar.xz", much), (b"data.tar", data)])
     yield hand.deb(data, control_tar=hand.tar([(hand.tar_info("./other"), b"x")]))
 
 

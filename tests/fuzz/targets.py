@@ -229,10 +229,9 @@ class Here(Belt):
 
     def put(self, task: Task, size: int, fill: Callable[[memoryview], object], done: Callable[[Answer], None]) -> None:
         """The room is as a worker has it."""
-        with mmap(-1, size or 1) as pages:
-            with memoryview(pages) as room:
-                fill(room[:size])
-            done(_answer(task, Window(pages, 0, size), self.ask))
+        pages = mmap(-1, size or 1)  # closed when nobody has a view of it any more
+        fill(memoryview(pages)[:size])
+        done(_answer(task, Window(pages, 0, size), self.ask))
 
     def finish(self) -> None:
         """Nothing is waited for."""
