@@ -29,6 +29,7 @@ _VERSION = b"2."
 _SUFFIXES = {"": "none", ".gz": "gzip", ".xz": "xz", ".zst": "zstd", ".bz2": "bzip2", ".lzma": "lzma"}
 _CONTROL_MAX = 64 << 20  # bytes of all control files
 _WANTED = {"control": 2 << 20, "md5sums": 8 << 20}  # bytes at most: read, they take six times as much, or more
+_SMALLEST = 9  # bytes of any archive; dpkg-deb 1.21 waits for ever for the rest of a smaller one that is called zstd
 _KIB = 1024
 _DIGITS = 19  # of a size in KiB that a file system could hold
 
@@ -102,6 +103,9 @@ class Deb:
             raise payload.damaged(self._path, "it is an ar archive, but no Debian package of format 2")
         if len(found) < 3:
             raise payload.damaged(self._path, f"it has the parts {', '.join(names)} where a Debian package has three")
+        for name, part in found[1:3]:
+            if part.size < _SMALLEST:
+                raise payload.damaged(self._path, f"its part {name} has {part.size} bytes, too few for an archive")
         control, data = (self._compression(name, stem) for name, stem in zip(names[1:], _STEMS, strict=False))
         if len(found) > 3:
             self._ledger.note(

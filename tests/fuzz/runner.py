@@ -29,6 +29,7 @@ BESIDE = {"__main__", "cover", "runner", "seeds", "test_fuzz"}  # what is run wi
 READY = 3  # seconds until a process has read the code and the seeds
 POLL = 0.5  # seconds
 WHEELS = "and there are wheels for Python 3.11 to 3.13 on x86_64"
+STORY = 60  # lines
 REPORT = 60  # seconds
 PATIENCE = 60  # seconds beyond those that a process was given
 
@@ -81,6 +82,14 @@ def missing() -> str:
 def possible() -> bool:
     """Whether it could be installed here."""
     return sys.version_info < (3, 14) and os.uname().machine == "x86_64"
+
+
+def story(path: Path) -> str:
+    """What is known of a finding: its traceback, or else the end of what the process said."""
+    told = path.with_name(path.name + ".txt")
+    if told.exists():
+        return told.read_text()
+    return "\n".join((path.parent.parent / "log").read_text("utf-8", "replace").splitlines()[-STORY:])
 
 
 def forget_mended(found: Path) -> None:

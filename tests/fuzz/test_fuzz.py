@@ -143,5 +143,5 @@ def test_seconds_of_each_target(home: Path, tell: Tell) -> None:
     for outcome in outcomes:
         tell(runner.line(outcome))
         assert outcome.tally.runs > 10 * len(list((home / outcome.work.name / "seeds").iterdir())), "hardly begun"
-    found = [f"{path}:\n{path.with_name(path.name + '.txt').read_text()}" for each in outcomes for path in each.found]
+    found = [f"{path}:\n{runner.story(path)}" for each in outcomes for path in each.found]
     assert not found, "once more: python3 -m tests.fuzz --again FILE\n" + "\n".join(found)

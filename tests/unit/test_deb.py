@@ -141,6 +141,13 @@ def test_sums_with_escaped_names(tmp_path: Path) -> None:
     assert (found.findings, found.facts.installed_size) == ((), None)
 
 
+@pytest.mark.parametrize("size", [0, 1, 8])
+def test_parts_that_can_hold_nothing(tmp_path: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without asking dpkg-deb, which waits for ever for what is called zstd."""
+    monkeypatch.undo()
+    assert f"data.tar.zst has {size} bytes" in refused(tmp_path, deb(b"x" * size, name=b"data.tar.zst"))
+
+
 def test_installed_size_beyond_all_numbers(tmp_path: Path) -> None:
     def said(size: bytes) -> bytes:
         return deb(tar([]), control_tar=control(control=CONTROL.replace(b"Size: 7", b"Size: " + size)))
