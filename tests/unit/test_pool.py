@@ -267,7 +267,7 @@ def test_fewer_workers_than_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 PARENT = """
 import os, subprocess, sys
-from pkghook import pool
+from pkghook import pool, stopping
 from pkghook.errors import Interrupted
 
 def work(number):
@@ -276,11 +276,13 @@ def work(number):
         file.write(f"{os.getpid()} {tool.pid}\\n")
     tool.wait()
 
-try:
-    pool.run(range(9), work, 3, lambda *_: None, lambda *_: None)
-except Interrupted as stop:
-    print(stop.message)
-    sys.exit(stop.exit_status)
+with stopping.stoppable(last=True):  # as the command line does: a late signal must not cut the end short
+    try:
+        pool.run(range(9), work, 3, lambda *_: None, lambda *_: None)
+    except Interrupted as stop:
+        print(stop.message, flush=True)
+        status = stop.exit_status
+sys.exit(status)
 """
 
 
@@ -386,9 +388,9 @@ def test_interrupted_here(tmp_path: Path) -> None:
         time.sleep(600)
 
     with (
-        subprocess.Popen(["sh", "-c", STRIKE, str(tmp_path), str(os.getpid())]),
         pytest.raises(Interrupted),
         stopping.stoppable(),
+        subprocess.Popen(["sh", "-c", STRIKE, str(tmp_path), str(os.getpid())]),  # its end is waited for before theirs
     ):
         ran(2, work)
     assert gone(int(path.name) for path in tmp_path.iterdir())
