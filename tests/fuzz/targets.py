@@ -31,7 +31,6 @@ from pkghook.stories.belt import Answer, Belt, Task, _answer
 from pkghook.stories.passing import Pass
 from tests import loader
 
-PROGRAMS = os.environ.get("PATH", os.defpath)  # decompressors, which take longer to start than a package to read
 NAME = "lib/modules/6.1.0/kernel/demo.ko"
 LENGTH = struct.Struct("<I")  # before the first of two parts of an input
 UNFOLDED = 1 << 20  # bytes that an input may unfold to, beside SHARE times its own size; as --max-module-size does
@@ -239,7 +238,8 @@ class Here(Belt):
 
 def read_package(data: bytes) -> None:
     """A whole package, and every module in it looked at as `pkghook check` does; mostly by our own readers alone."""
-    os.environ["PATH"] = PROGRAMS if crc32(data) % 64 == 0 else "/nonexistent"
+    before = os.environ.get("PATH", os.defpath)
+    os.environ["PATH"] = before if crc32(data) % 64 == 0 else "/nonexistent"  # decompressors take longer to start
     fd = os.memfd_create("package")
     try:
         os.write(fd, data)
@@ -254,6 +254,7 @@ def read_package(data: bytes) -> None:
             assert package.facts.members >= 0
             assert package.findings is not None
     finally:
+        os.environ["PATH"] = before  # tests have others behind them
         os.close(fd)
 
 
