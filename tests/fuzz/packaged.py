@@ -13,7 +13,7 @@ import zlib
 from random import Random
 
 from tests.fuzz import wrapped
-from tests.fuzz.raw import FAILURES, number, splice
+from tests.fuzz.raw import FAILURES, number, rearrange, splice
 from tests.mutants.damages import one
 
 MOST = 1 << 18  # bytes of a payload that are unfolded here
@@ -174,13 +174,8 @@ def cpio_changed(archive: bytes, random: Random) -> bytes:
                 random.choice([name[:-1], name + b"x", b"../" + name, b"/", b".", b"\xff", b""]),
                 content,
             )
-        case 3:
-            del members[at]
-        case 4:
-            members.insert(at, members[at])
-        case 5:
-            other = random.randrange(len(members))
-            members[at], members[other] = members[other], members[at]
+        case 3 | 4 | 5:
+            rearrange(members, at, random)
         case _:
             members[at] = (fields, name, contents_changed(content, random))
     return b"".join(_member(*each, sized=True) for each in members)
@@ -256,13 +251,8 @@ def _ar_changed(found: list[tuple[bytes, bytes]], random: Random) -> bytes:
     at = random.randrange(len(found))
     head, content = found[at]
     match random.randrange(6):
-        case 0:
-            found.insert(at, found[at])
-        case 1:
-            del found[at]
-        case 2:
-            other = random.randrange(len(found))
-            found[at], found[other] = found[other], found[at]
+        case 0 | 1 | 2:
+            rearrange(found, at, random)
         case 3:
             names = [
                 b"_gpg",

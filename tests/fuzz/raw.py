@@ -6,6 +6,7 @@ import lzma
 import struct
 import zlib
 from random import Random
+from typing import Any
 
 import zstandard
 
@@ -37,6 +38,18 @@ def splice(data: bytes, random: Random) -> bytes:
             case _:
                 changed[at : at + length] = random.randbytes(min(length, 4))
     return bytes(changed)
+
+
+def rearrange(items: list[Any], at: int, random: Random) -> None:
+    """The item at `at` gone, doubled, or in the place of another."""
+    match random.randrange(3):
+        case 0:
+            del items[at]
+        case 1:
+            items.insert(at, items[at])
+        case _:
+            other = random.randrange(len(items))
+            items[at], items[other] = items[other], items[at]
 
 
 def number(value: int, bits: int, random: Random) -> int:

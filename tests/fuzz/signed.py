@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from random import Random
 
-from tests.fuzz.raw import FAILURES, number, splice
+from tests.fuzz.raw import FAILURES, number, rearrange, splice
 from tests.fuzz.targets import joined, parts
 
 MARKER = b"~Module signature appended~\n"
@@ -104,13 +104,8 @@ def item_changed(items: list[Tree], random: Random) -> list[Tree]:
     match random.randrange(6):
         case 0:
             items[at] = (random.choice([tag ^ 0x20, 0x30, 0x31, 0x02, 0x04, 0x06, 0xA0, random.randrange(256)]), value)
-        case 1:
-            del items[at]
-        case 2:
-            items.insert(at, items[at])
-        case 3:
-            other = random.randrange(len(items))
-            items[at], items[other] = items[other], items[at]
+        case 1 | 2 | 3:
+            rearrange(items, at, random)
         case 4:
             items[at] = (tag, b"" if isinstance(value, bytes) else [])
         case _ if isinstance(value, bytes):
