@@ -24,6 +24,7 @@ _CHUNK = 1 << 18  # decompressed bytes taken from a decoder at once
 _XZ_MEMORY = 512 << 20
 _ZSTD_WINDOW = 1 << 27  # bytes; libzstd's own limit, hence rpm's and dpkg's
 _ZSTD_RLE = 1  # type of a block that is one byte and a count
+_ZSTD_HEADER = 14  # bytes of the longest header, of a frame
 _GZIP = 31  # zlib's number for: window of 32 KiB, gzip header and trailer
 
 
@@ -65,15 +66,20 @@ class _Plain(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 as in proc.Stream
-        room = memoryview(buffer)[: self._end - self._next]
+        data = self.take(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes at the most, not copied once more as by `read`; b"" at the end."""
         try:
-            got = os.preadv(self._fd, [room], self._next) if room else 0
+            data = os.pread(self._fd, min(size, self._end - self._next), self._next)
         except OSError as error:
             raise InputError(f"{self._path}: {error.strerror}") from error
-        self._next += got
+        self._next += len(data)
         if self._tap:
-            self._tap(room[:got])
-        return got
+            self._tap(data)
+        return data
 
 
 class _Inflated(io.RawIOBase):
@@ -112,7 +118,7 @@ class _Inflated(io.RawIOBase):
             return self._next_stream(rest)
         data = b""
         if self._decoder.hungry:
-            data = self._source.read(_PIECE) or b""
+            data = self._source.take(_PIECE)
             if not data:
                 if self._fresh:
                     return None
@@ -179,7 +185,7 @@ class _Zstd(io.RawIOBase):
         self._source = _Plain(part)
         self._path = part.path
         self._error = error
-        self._next_frame(self._source.read(_PIECE) or b"")
+        self._next_frame(self._source.take(_PIECE))
 
     def readable(self) -> bool:
         return True
@@ -211,35 +217,30 @@ class _Frame:
     def __init__(self, source: _Plain, data: bytes) -> None:
         self.data = data  # what has been read from the source and not been given
         self.empty = not data  # there is no frame any more
+        self.ended = self.empty  # whether all of it has been given, or is in `data`
         self._source = source
-        self._end = 0  # of the parts that are whole in `data`
-        self._parts = self._find_parts()
-        self._next = next(self._parts, -1)
-
-    @property
-    def ended(self) -> bool:
-        """Whether all of it has been given."""
-        return self._next < 0
+        self._end = 0  # in `data`, or behind it: where the parts end whose sizes are known
+        self._sizes = self._find_sizes()
 
     def read(self, _: int, /) -> bytes:
-        """Some more whole parts; b"" at the end."""
-        while not self._look() and not self.ended:
-            more = self._source.read(_PIECE)
-            if not more:
-                break
+        """Some more of its bytes; b"" at the end."""
+        while not self._look() and (more := self._source.take(_PIECE)):
             self.data += more
-        given, self.data, self._end = self.data[: self._end], self.data[self._end :], 0
+        size = self._end if self.ended else len(self.data)
+        given, self.data = self.data[:size], self.data[size:]  # most often all of it, which copies nothing
+        self._end -= size
         return given
 
-    def _look(self) -> int:
-        """The end of the whole parts that there are."""
-        while 0 <= self._next <= len(self.data) - self._end:
-            self._end += self._next
-            self._next = next(self._parts, -1)
-        return self._end
+    def _look(self) -> bool:
+        """Find the ends of parts as far as there is data. Whether what there is can be given, or is the end."""
+        while not self.ended and self._end <= len(self.data):
+            size = next(self._sizes, None)
+            self.ended = size is None
+            self._end += size or 0
+        return self.ended or (self.data != b"" and self._end - len(self.data) >= _ZSTD_HEADER)
 
-    def _find_parts(self) -> Iterator[int]:
-        """The sizes of what the frame consists of; whoever asks for one has the part before up to `_end` in `data`.
+    def _find_sizes(self) -> Iterator[int]:
+        """The sizes of what the frame consists of; whoever asks for one has the end of the part before in `data`.
 
         Source: RFC 8878, sections 3.1.1 and 3.1.2.
         """
@@ -257,15 +258,13 @@ class _Frame:
             yield 4 if flags & 4 else 0
         else:  # a frame to be skipped, or nothing that zstandard knows
             yield 3
-            left = int.from_bytes(self.data[self._end - 4 : self._end], "little")
-            for at in range(0, left, _PIECE):
-                yield min(_PIECE, left - at)
+            yield int.from_bytes(self.data[self._end - 4 : self._end], "little")
 
 
 def _behind_padding(source: _Plain, data: bytes) -> bytes:
     """What comes behind zero bytes in `data` and in what follows; b"" where nothing does."""
     while not (data := data.lstrip(b"\0")):
-        if not (data := source.read(_PIECE) or b""):
+        if not (data := source.take(_PIECE)):
             break
     return data
 
