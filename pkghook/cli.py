@@ -43,6 +43,10 @@ VERBS = {
     "tools": Verb("the steps of the chain found here, their versions, the machines they know"),
 }
 
+# Bytes of a piece of memory that is asked for and freed again, and never touched.  glibc gives what is freed back to
+# the system, and asks for it anew page by page, until something of that size was freed: mallopt(3), M_MMAP_THRESHOLD.
+_KEPT = 31 << 20
+
 STATUS_HELP = """\
 exit status: 0 clean; 1 at least one finding at or above --fail-on; 2 usage,
 configuration, or input/output error; 130 and 143 after SIGINT and SIGTERM"""
@@ -91,11 +95,14 @@ def dispatch(args: Sequence[str], *, last: bool = False) -> int:
 
     from pkghook import stopping
 
-    if last:  # the process is ours; thousands of values without cycles are not worth looking through for them
-        gc.set_threshold(100_000)
+    if last:  # the process is ours
+        gc.set_threshold(100_000)  # thousands of values without cycles are not worth looking through for them
+        bytes(_KEPT)
     with stopping.stoppable(last=last):
         status = run(verb, rest)
         sys.stdout.flush()  # while Ctrl-C still helps against a reader that does not read
+        if last:
+            gc.freeze()  # nor are they at the end
         return status
 
 

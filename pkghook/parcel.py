@@ -11,6 +11,7 @@ import marshal
 
 from pkghook.model import Attempt, Entry, Outcome, Proof, Sizes, State
 
+_STATES, _PROOFS, _OUTCOMES = ({each.value: each for each in kind} for kind in (State, Proof, Outcome))
 _STATE, _PROOF, _SIZES, _ATTEMPTS = map(Entry._fields.index, ("state", "proof", "sizes", "attempts"))
 
 
@@ -19,16 +20,16 @@ def pack(entry: Entry) -> bytes | None:
     if entry.findings or entry.debug_file or any([attempt.findings for attempt in entry.attempts]):
         return None
     row: list[object] = list(entry)
-    row[_STATE], row[_PROOF], row[_SIZES] = entry.state.value, entry.proof.value, tuple(entry.sizes)
-    row[_ATTEMPTS] = [(step, version, outcome.value, why) for step, version, outcome, why, _ in entry.attempts]
+    row[_STATE], row[_PROOF], row[_SIZES] = str(entry.state), str(entry.proof), tuple(entry.sizes)
+    row[_ATTEMPTS] = [(step, version, str(outcome), why) for step, version, outcome, why, _ in entry.attempts]
     return marshal.dumps(row)
 
 
 def unpack(data: bytes) -> Entry:
     """The entry that `pack` was given."""
     row = marshal.loads(data)  # noqa: S302  from our own child
-    row[_STATE], row[_PROOF], row[_SIZES] = State(row[_STATE]), Proof(row[_PROOF]), Sizes(*row[_SIZES])
+    row[_STATE], row[_PROOF], row[_SIZES] = _STATES[row[_STATE]], _PROOFS[row[_PROOF]], Sizes(*row[_SIZES])
     row[_ATTEMPTS] = tuple(
-        [Attempt(step, version, Outcome(outcome), why) for step, version, outcome, why in row[_ATTEMPTS]]
+        [Attempt(step, version, _OUTCOMES[outcome], why) for step, version, outcome, why in row[_ATTEMPTS]]
     )
     return Entry(*row)

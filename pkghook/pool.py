@@ -13,7 +13,6 @@ from __future__ import annotations
 import fcntl
 import gc
 import os
-import pickle
 import select
 import signal
 import time
@@ -46,7 +45,21 @@ _LENGTH = Struct("=I?")  # of an answer, and whether it was packed by the caller
 _TASK = Struct("=I")
 GRACE = 1.0  # seconds for a worker to finish a replacement that it has begun, when the run is given up
 SPARE_FDS = 100  # of those a process may open, for all but the three that each worker costs
-PICKLED: Parcel[Any] = (lambda _: None, pickle.loads)  # packs nothing, so that everything is pickled
+
+
+def _pickled(value: object) -> bytes:
+    import pickle  # which most runs have no need of
+
+    return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+
+
+def _unpickled(data: bytes) -> Any:  # noqa: ANN401  whatever `_pickled` was given
+    import pickle
+
+    return pickle.loads(data)  # noqa: S301  from our own child
+
+
+PICKLED: Parcel[Any] = (lambda _: None, _unpickled)  # packs nothing, so that everything is pickled
 
 
 class Lost(NamedTuple):
@@ -178,7 +191,7 @@ class Pool(Generic[T, R]):
             del worker.buffer[:end]
             worker.pace += 1
             number = worker.held.popleft()
-            answer = self.unpack(data) if packed else pickle.loads(data)  # noqa: S301  from our own child
+            answer = self.unpack(data) if packed else _unpickled(data)
             self.keep(number, self.lost(self.tasks[number], answer) if isinstance(answer, Lost) else answer)
 
     def keep(self, number: int, result: R) -> None:
@@ -279,7 +292,7 @@ class Pool(Generic[T, R]):
             for (number,) in _TASK.iter_unpack(numbers):
                 answer = self.guarded(number)
                 packed = None if isinstance(answer, Lost) else self.pack(answer)
-                data = pickle.dumps(answer, pickle.HIGHEST_PROTOCOL) if packed is None else packed
+                data = _pickled(answer) if packed is None else packed
                 _write_all(answers, _LENGTH.pack(len(data), packed is not None) + data)
 
     def guarded(self, number: int) -> R | Lost:

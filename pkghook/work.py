@@ -167,9 +167,12 @@ def _chain(order: Order, seen: Seen, attempts: list[Attempt]) -> Entry:
         attempts.append(attempt)
         if candidate is not None:
             try:
-                return _replaced(order, seen, candidate, tuple(attempts))
-            finally:
+                entry = _replaced(order, seen, candidate, tuple(attempts))
+            except BaseException:
                 order.tree.discard(candidate.scratch)
+                raise
+            os.close(candidate.scratch.fd)
+            return entry
     return _exhausted(seen, tuple(attempts))
 
 

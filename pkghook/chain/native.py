@@ -7,7 +7,8 @@ It is trusted no more than a foreign tool: the verifier reads what was written a
 from __future__ import annotations
 
 from array import array
-from itertools import starmap
+from itertools import repeat, starmap
+from operator import and_
 from typing import TYPE_CHECKING
 
 from pkghook.ko.debugset import group_members
@@ -16,7 +17,7 @@ from pkghook.ko.reloc import renumbered
 from pkghook.ko.symtab import CHUNK, LOW, length, symbol_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from pkghook.ko.elf import Elf, Section, Shape
     from pkghook.ko.plan import Plan, Stretch
@@ -85,8 +86,9 @@ def _symbol_numbers(plan: Plan) -> Sequence[int]:
 def _symbols(elf: Elf, plan: Plan) -> Iterator[Piece]:
     """The symbol rows that stay, with the names and sections they have afterwards."""
     table, shape = symbol_table(elf), elf.shape
-    numbers = {n: plan.numbers.get(n, n) for n in table.sections_used}
-    moved = any([n != new for n, new in numbers.items()])
+    used, numbers = table.sections_used, plan.numbers
+    moved = {n: numbers[n] for n in used.intersection(numbers) if numbers[n] != n}
+    low = _byte_table(moved, used) if moved else bytearray()
     move_names = plan.strings.mover()
     step = shape.symbol_size // 4
     for raw in table.kept_rows(plan.kept):
@@ -98,11 +100,10 @@ def _symbols(elf: Elf, plan: Plan) -> Iterator[Piece]:
         if shape.foreign:
             names.byteswap()
         words[::step] = names
-        yield _resectioned(words, numbers, shape) if moved else words
+        yield _resectioned(words, moved, low, shape) if moved else words
 
 
-def _resectioned(words: array[int], numbers: dict[int, int], shape: Shape) -> Piece:
-    table = _byte_table(numbers)
+def _resectioned(words: array[int], moved: dict[int, int], table: bytearray, shape: Shape) -> Piece:
     if table:
         rows = bytearray(words)
         low = slice(shape.symbol_shndx + (shape.order == ">"), None, shape.symbol_size)
@@ -113,22 +114,22 @@ def _resectioned(words: array[int], numbers: dict[int, int], shape: Shape) -> Pi
     column = halves[where]
     if shape.foreign:
         column.byteswap()
-    column = array("H", map(numbers.__getitem__, column))
+    column = array("H", [moved.get(number, number) for number in column])
     if shape.foreign:
         column.byteswap()
     halves[where] = column
     return halves
 
 
-def _byte_table(numbers: dict[int, int]) -> bytearray:
-    """`numbers` as a table for their low bytes alone, empty where that cannot be: fine up to some 240 sections."""
-    table = bytearray(LOW)
-    if len({number & 255 for number in numbers}) < len(numbers):
+def _byte_table(moved: dict[int, int], used: Collection[int]) -> bytearray:
+    """What the low byte of each of the numbers `used` becomes; empty where that does not tell: fine up to 240."""
+    table = bytearray(range(LOW))
+    if len(set(map(and_, used, repeat(LOW - 1)))) < len(used):
         return bytearray()
-    for number, new in numbers.items():
-        if number >> 8 != new >> 8:
+    for number, new in moved.items():
+        if number // LOW != new // LOW:
             return bytearray()
-        table[number & 255] = new & 255
+        table[number % LOW] = new % LOW
     return table
 
 

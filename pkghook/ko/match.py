@@ -10,21 +10,21 @@ import sys
 from array import array
 from bisect import bisect_left
 from itertools import repeat, zip_longest
-from operator import eq
+from operator import and_
 from typing import TYPE_CHECKING
 
 from pkghook.ko import debugset, lanes
 from pkghook.ko.elf import SHN_ABS, SHN_LORESERVE, picker
 from pkghook.ko.plan import droppable, is_livepatch
 from pkghook.ko.reloc import reloc_runs
-from pkghook.ko.symtab import CHUNK, FILE_KIND, SECTION_KIND, length, symbol_table, unmarked
+from pkghook.ko.symtab import CHUNK, FILE_KIND, LOW, SECTION_KIND, length, symbol_table, unmarked
 from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from pkghook.findings import Evidence
-    from pkghook.ko.elf import Elf, Section
+    from pkghook.ko.elf import Elf, Section, Shape
     from pkghook.ko.plan import Drop
     from pkghook.ko.symtab import Run, Symbol, SymbolTable
 
@@ -330,14 +330,16 @@ def _compare(pair: Pair, runs: list[Run], new_runs: list[Run]) -> list[Fault]:
     old, new = symbol_table(pair.before), symbol_table(pair.after)
     shape = pair.before.shape
     step = shape.symbol_size // 4
-    numbers = {n: pair.sections.get(n, 0) if _regular(n) else n for n in old.sections_used}
+    # None of these symbols is defined in a section without a partner.
+    sections, used = pair.sections, old.sections_used
+    moved = {n: sections[n] for n in used.intersection(sections) if sections[n] != n}
     at = 0
     for raw, new_raw in zip(_blocks(old, runs), _blocks(new, new_runs), strict=True):
         words, new_words = array("I", raw), array("I", new_raw)
         names, new_names = words[::step], new_words[::step]
         words[::step] = new_names  # names are compared as what they are, not where
-        same = _renumber_sections(words, numbers, pair.before) == new_raw
-        if not same or not _same_names(old, new, names, new_names, foreign=shape.foreign):
+        same = _renumber_sections(words, moved, used, shape) if moved else words.tobytes()
+        if same != new_raw or not _same_names(old, new, names, new_names, foreign=shape.foreign):
             return _first_difference(pair, _part(runs, at), _part(new_runs, at))
         at += len(names)
     return []
@@ -367,26 +369,22 @@ def _blocks(table: SymbolTable, runs: list[Run]) -> Iterator[bytes]:
         yield held
 
 
-def _renumber_sections(words: array[int], numbers: dict[int, int], elf: Elf) -> bytearray:
-    """The symbols in `words` with each section number replaced by that in `numbers`."""
-    shape = elf.shape
+def _renumber_sections(words: array[int], moved: dict[int, int], used: frozenset[int], shape: Shape) -> bytearray:
+    """The symbols in `words`, whose section numbers are among `used`, with those in `moved` replaced."""
     rows = bytearray(words)
-    if all(map(eq, numbers, numbers.values())):
-        return rows  # linkers write debug sections behind the others
-    low = {n & 255: new & 255 for n, new in numbers.items()}
-    if len(low) == len(numbers) and not any([(n ^ new) >> 8 for n, new in numbers.items()]):
+    table = bytearray(range(LOW))
+    for number, new in moved.items():
+        table[number & LOW - 1] = new & LOW - 1
+    if len(set(map(and_, used, repeat(LOW - 1)))) == len(used) and not any([(n ^ moved[n]) // LOW for n in moved]):
         # Each number is told by its low byte, and only that one changes: so with less than 240 sections.
         where = slice(shape.symbol_shndx + (shape.order == ">"), None, shape.symbol_size)
-        table = bytearray(256)
-        for byte, new in low.items():
-            table[byte] = new
         rows[where] = rows[where].translate(table)
         return rows
     halves = memoryview(rows).cast("H")[shape.symbol_shndx // 2 :: shape.symbol_size // 2]
     column = array("H", halves.tobytes())
     if shape.foreign:
         column.byteswap()
-    column = array("H", map(numbers.__getitem__, column))
+    column = array("H", [moved.get(number, number) for number in column])
     if shape.foreign:
         column.byteswap()
     halves[:] = memoryview(column)

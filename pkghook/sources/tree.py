@@ -71,7 +71,7 @@ class Tree:
             walk = walker.run()
         finally:
             dirs.close()
-        elsewhere = [paths for device, paths in walker.devices().items() if device != self._device]
+        elsewhere = [paths for device, paths in walker.devices.items() if device != self._device]
         self._elsewhere = set().union(*elsewhere)
         ours = f"{private.PREFIX}{self._token}-"
         return walk._replace(leftovers=tuple(p for p in walk.leftovers if not split(p)[1].startswith(ours)))

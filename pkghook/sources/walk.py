@@ -41,6 +41,7 @@ class _Here(NamedTuple):
     """The directory that is being read."""
 
     fd: int
+    directory: str
     prefix: str  # its path with a slash behind it, "" for the root
     kernel: str
     debug: bool
@@ -63,6 +64,7 @@ class Walker:
         self._looked = 0
         self._leftovers: list[str] = []
         self._todo = list(layout.tops)
+        self.devices: dict[int, set[str]] = {}  # by file system (st_dev): the directories that hold modules
 
     def run(self) -> Walk:
         """Walk it all; never raises for what it finds in the tree."""
@@ -81,17 +83,11 @@ class Walker:
             tuple(sorted(self._leftovers)),
         )
 
-    def devices(self) -> dict[int, set[str]]:
-        """After `run`: the directories that hold modules, by file system (st_dev)."""
-        devices: dict[int, set[str]] = {}
-        for seen in (*self._modules, *self._kept):
-            devices.setdefault(seen.stat.st_dev, set()).add(split(seen.path)[0])
-        return devices
-
     def _read(self, directory: str) -> None:
         fd = self._dirs.get(directory)
         here = _Here(
             fd,
+            directory,
             f"{directory}/" if directory else "",
             self._layout.kernel(directory),
             not self._include_debug and self._layout.in_debug_tree(directory),
@@ -116,6 +112,7 @@ class Walker:
             self._findings.append(cannot_reach(error).finding(path))
             return
         if stat.S_ISREG(status.st_mode):
+            self.devices.setdefault(status.st_dev, set()).add(here.directory)
             (self._kept if here.debug else self._modules).append(_Seen(path, here.kernel, status))
         elif stat.S_ISLNK(status.st_mode):
             self._link(entry.name, here)
