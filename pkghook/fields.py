@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from pkghook.errors import InputError, ReceiptError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 T = TypeVar("T")
 
@@ -39,6 +39,13 @@ _KINDS = {
 }
 
 encode = json.JSONEncoder(check_circular=False, separators=(",", ":")).encode
+encode_text: Callable[[str], str] = json.encoder.encode_basestring_ascii  # what `encode` does with a str
+
+
+class Written(str):
+    """JSON text, to be laid out as it is."""
+
+    __slots__ = ()
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
@@ -53,7 +60,8 @@ def layout(members: Mapping[str, object]) -> bytes:
 def _lines(value: object) -> str:
     if not isinstance(value, list | tuple) or not value:
         return encode(value)
-    return "[\n    " + ",\n    ".join(map(encode, value)) + "\n  ]"
+    lines = [item if type(item) is Written else encode(item) for item in value]
+    return "[\n    " + ",\n    ".join(lines) + "\n  ]"
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
