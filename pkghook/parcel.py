@@ -11,7 +11,9 @@ import marshal
 
 from pkghook.model import Attempt, Entry, Outcome, Proof, Sizes, State
 
-_STATES, _PROOFS, _OUTCOMES = ({each.value: each for each in kind} for kind in (State, Proof, Outcome))
+_STATES = {str(state): state for state in State}
+_PROOFS = {str(proof): proof for proof in Proof}
+_OUTCOMES = {str(outcome): outcome for outcome in Outcome}
 _STATE, _PROOF, _SIZES, _ATTEMPTS = map(Entry._fields.index, ("state", "proof", "sizes", "attempts"))
 
 

@@ -18,11 +18,13 @@ from pkghook.model import PackageFacts
 from pkghook.sources import ar, payload, tar
 from pkghook.sources.ledger import Ledger
 from pkghook.sources.member import Member, Reader
+from pkghook.sources.sums import at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from pkghook.findings import Finding
+    from pkghook.sources.sums import Digester
     from pkghook.sources.tar import Entry
 
 _VERSION = b"2."
@@ -70,8 +72,9 @@ class Deb:
             members=self._ledger.members,
         )
 
-    def members(self) -> Iterator[tuple[Member, Reader]]:
+    def members(self, digest: Digester = at_once) -> Iterator[tuple[Member, Reader]]:
         """The members in the order of the payload, once. See packages.Package."""
+        del digest  # dpkg has none of its file
         stream = self._stream = self._open()
         while (entry := tar.read(stream, self._path)) is not None:
             member = self._member(entry)

@@ -58,7 +58,6 @@ class _Plain(io.RawIOBase):
     def __init__(self, part: Part) -> None:
         self._fd = part.fd
         self._path = part.path
-        self._tap = part.tap
         self._next = part.start
         self._end = part.start + part.size
 
@@ -77,8 +76,6 @@ class _Plain(io.RawIOBase):
         except OSError as error:
             raise InputError(f"{self._path}: {error.strerror}") from error
         self._next += len(data)
-        if self._tap:
-            self._tap(data)
         return data
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pkghook.findings import Finding
     from pkghook.model import PackageFacts
     from pkghook.sources.member import Member, Reader
+    from pkghook.sources.sums import Digester
 
 __all__ = ["FORMS", "Package", "form_of", "open_package"]
 
@@ -41,9 +42,10 @@ class Package(Protocol):
     def findings(self) -> list[Finding]:
         """What is wrong with the package itself; grows during the pass."""
 
-    def members(self) -> Iterator[tuple[Member, Reader]]:
+    def members(self, digest: Digester = ...) -> Iterator[tuple[Member, Reader]]:
         """Each member with its bytes, which can be read until the next step. May be called once.
 
+        `digest` is given what the package has digests of in its own file; by default they are made at the start.
         Raises InputError where the package is damaged or cut short, MissingDependencyError where what
         decompresses it is not installed.
         """

@@ -33,7 +33,6 @@ class Part(NamedTuple):
     start: int
     size: int
     path: str  # for messages
-    tap: Callable[[memoryview], None] | None = None  # is given the compressed bytes, as far as they are read in process
 
 
 class Row(NamedTuple):

@@ -17,6 +17,7 @@ from pkghook.model import PackageFacts
 from pkghook.sources import newc, payload, rpmheader
 from pkghook.sources.ledger import Ledger
 from pkghook.sources.member import Member, Reader
+from pkghook.sources.sums import Sum, at_once
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,9 +26,9 @@ if TYPE_CHECKING:
     from pkghook.sources.member import Kind
     from pkghook.sources.newc import Entry
     from pkghook.sources.rpmheader import Listed
+    from pkghook.sources.sums import Digester
 
 _TARGET_MAX = 4096  # bytes of a symlink's target; PATH_MAX
-_PIECE = 1 << 20  # bytes given to a digest at once
 _INODE = 0xFFFFFFFF  # the half of Listed.inode that is not the device
 _KINDS: dict[int, Kind] = {stat.S_IFREG: "file", stat.S_IFDIR: "dir", stat.S_IFLNK: "symlink"}
 
@@ -42,7 +43,6 @@ class Rpm:
         self._size = os.fstat(fd).st_size
         self._header = rpmheader.read(fd, path)
         self._files = self._header.files
-        self._tap = _Tap(self._header.payload_digests[:1])
         self._part = self._payload()
         self._kind = self._compression()
         self._by_path = {file.path: index for index, file in enumerate(self._files)}
@@ -74,8 +74,10 @@ class Rpm:
             members=self._ledger.members,
         )
 
-    def members(self) -> Iterator[tuple[Member, Reader]]:
+    def members(self, digest: Digester = at_once) -> Iterator[tuple[Member, Reader]]:
         """The members in the order of the payload, once. See packages.Package."""
+        for wanted in self._sums():
+            digest(self._fd, wanted, partial(self._check_sum, wanted))
         stream = self._stream = payload.open_part(self._part, self._kind)
         while (entry := newc.read(stream, self._path)) is not None:
             index = entry.place if entry.place >= 0 else self._by_path.get(_clean(entry.name), -1)
@@ -96,7 +98,6 @@ class Rpm:
         if trailing := stream.finish():
             self._ledger.note("package-trailing", self._path, where="payload", bytes=trailing)
         self._check_missing()
-        self._check_package()
 
     def close(self) -> None:
         """End the pass, wherever it is."""
@@ -112,7 +113,7 @@ class Rpm:
             raise payload.damaged(self._path, f"it has {self._size} bytes where its header promises {end}")
         if end < self._size:
             self._ledger.note("package-trailing", self._path, where="file", bytes=self._size - end)
-        return payload.Part(self._fd, begin, end - begin, self._path, self._tap.take)
+        return payload.Part(self._fd, begin, end - begin, self._path)
 
     def _compression(self) -> str:
         """As the header says; where it does not, rpm takes the payload for gzip, whose library passes plain bytes."""
@@ -192,50 +193,22 @@ class Rpm:
             if not seen and not file.flags & rpmheader.GHOST:
                 self._ledger.note("package-missing", file.path)
 
-    def _check_package(self) -> None:
+    # --- the whole
+
+    def _sums(self) -> Iterator[Sum]:
         """Digests of the header and of the compressed payload; before rpm 4.14 there is one of both together."""
         header = self._header
-        self._check_sum("header", header.header_digests[-1:], header.begin, header.payload)
-        self._check_sum("payload", header.payload_digests[:1], header.payload, self._size)
+        for algorithm, expected in header.header_digests[-1:]:
+            yield Sum("header", algorithm, expected, header.begin, header.payload)
+        for algorithm, expected in header.payload_digests[:1]:
+            yield Sum("payload", algorithm, expected, header.payload, self._size)
         if not header.payload_digests and header.whole_md5:
-            self._check_sum("package", (("md5", header.whole_md5),), header.begin, self._size)
+            yield Sum("package", "md5", header.whole_md5, header.begin, self._size)
 
-    def _check_sum(self, what: str, digests: tuple[tuple[str, str], ...], begin: int, end: int) -> None:
-        for algorithm, expected in digests:
-            tapped = what == "payload" and self._tap.size == end - begin
-            found = self._tap.digest() if tapped else _digest_of(self._fd, algorithm, begin, end)
-            if found != expected:
-                self._ledger.note("package-digest", self._path, of=what, kind=algorithm, said=expected, found=found)
-
-
-class _Tap:
-    """The digest of the compressed payload, made while it is read."""
-
-    def __init__(self, digests: tuple[tuple[str, str], ...]) -> None:
-        import hashlib
-
-        self._digest = hashlib.new(digests[0][0], usedforsecurity=False) if digests else None
-        self.size = 0  # bytes in it
-
-    def take(self, data: memoryview) -> None:
-        """The next bytes."""
-        if self._digest:
-            self._digest.update(data)
-            self.size += len(data)
-
-    def digest(self) -> str:
-        """In hexadecimal; "" where none is asked for."""
-        return self._digest.hexdigest() if self._digest else ""
-
-
-def _digest_of(fd: int, algorithm: str, begin: int, end: int) -> str:
-    import hashlib
-
-    digest = hashlib.new(algorithm, usedforsecurity=False)
-    while begin < end and (piece := os.pread(fd, min(_PIECE, end - begin), begin)):
-        digest.update(piece)
-        begin += len(piece)
-    return digest.hexdigest()
+    def _check_sum(self, wanted: Sum, found: str) -> None:
+        of, kind, said, _, _ = wanted
+        if found != said:
+            self._ledger.note("package-digest", self._path, of=of, kind=kind, said=said, found=found)
 
 
 def _stranger(entry: Entry) -> Member:

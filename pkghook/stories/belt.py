@@ -18,6 +18,7 @@ from pkghook.ko.look import look_at_image
 from pkghook.ko.stranger import is_text
 from pkghook.pool import AHEAD, Lost, Pool
 from pkghook.sources.dirs import split
+from pkghook.sources.sums import digest
 from pkghook.stories.crowd import lost_module
 from pkghook.values import NamedTuple
 
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     from pkghook.ko.look import Ask
     from pkghook.model import Looked
     from pkghook.settings import Settings
+    from pkghook.sources.sums import Sum
 
 SPARE = 16 << 20  # bytes beside the largest module, for those before and behind it
+MAPPED = 1 << 28  # bytes of addresses at the least: to map more of them later costs a page fault for each page anew
+NICE = 10  # what the workers give way by to the one that reads on: it has the most to do, and they wait for it
 _HEAD = Struct("=QQ")  # bytes of the pickled task and of the module, which begins on a page of its own
 
 
@@ -40,11 +44,18 @@ class Task(NamedTuple):
     algorithm: str  # of the digest to be made, as hashlib calls it; "" for none
 
 
+class Stretch(NamedTuple):
+    """Part of the package's own file, of which a digest is to be made."""
+
+    fd: int  # as the parent opened it
+    wanted: Sum
+
+
 class Answer(NamedTuple):
     """What a worker found."""
 
     entry: Looked | None  # None for what has a module's name only: a text that lies beside lib/modules
-    digest: str = ""  # hexadecimal, of the whole file
+    digest: str = ""  # hexadecimal, of the whole file, or of the stretch
 
 
 class Shelf:
@@ -77,7 +88,7 @@ class Shelf:
         """The place, to be written to; to be let go of before another is asked for."""
         end = self._taken[begin]
         if end > os.fstat(self.fd).st_size:
-            os.ftruncate(self.fd, self._limit)
+            os.ftruncate(self.fd, max(MAPPED, 2 * self._limit))  # what is not touched takes no memory
         return memoryview(self.pages(end))[begin:end]
 
     def pages(self, end: int) -> mmap:
@@ -96,13 +107,13 @@ class Belt(Pool[int, Answer]):
     """Takes modules as they come; the number of a task is that of the page where its place begins."""
 
     def __init__(self, ask: Ask, settings: Settings, err: TextIO) -> None:
-        super().__init__((), self._look, lambda *_: None, self._lost, lambda: None, lambda: None)
+        super().__init__((), self._look, lambda *_: None, self._lost, lambda: os.nice(NICE), lambda: None)
         self.tasks = range(1 << 32)
         self.more = True
         self._ask, self._settings, self._err = ask, settings, err
         self._jobs = min(max(1, settings.jobs), pool.most_workers())
         self._shelf = Shelf()
-        self._open: dict[int, tuple[Task, Callable[[Answer], None]]] = {}
+        self._open: dict[int, tuple[Task | Stretch, Callable[[Answer], None]]] = {}
         self._killed: set[int] = set()  # tasks whose worker was killed once
 
     def put(self, task: Task, size: int, fill: Callable[[memoryview], object], done: Callable[[Answer], None]) -> None:
@@ -110,6 +121,15 @@ class Belt(Pool[int, Answer]):
 
         Raises what `fill` raises, and what `done` raises for any module before; WorkerError.
         """
+        self._put(task, size, fill, done)
+
+    def digest(self, fd: int, wanted: Sum, judge: Callable[[str], None], /) -> None:
+        """The Digester of a pass whose modules lie on this belt."""
+        self._put(Stretch(fd, wanted), 0, lambda _: None, lambda answer: judge(answer.digest))
+
+    def _put(
+        self, task: Task | Stretch, size: int, fill: Callable[[memoryview], object], done: Callable[[Answer], None]
+    ) -> None:
         words = pickle.dumps(task, pickle.HIGHEST_PROTOCOL)
         start = _pages(_HEAD.size + len(words))
         while (begin := self._shelf.take(start + _pages(size))) is None:
@@ -162,7 +182,10 @@ class Belt(Pool[int, Answer]):
                 self.feed(worker, ahead)
 
     def _lost(self, number: int, lost: Lost) -> Answer:
-        blank = self._open[number][0].blank
+        task = self._open[number][0]
+        if isinstance(task, Stretch):
+            return Answer(None, digest(*task))
+        blank = task.blank
         return Answer(blank._replace(findings=(lost_module(blank.path, lost, self._settings, self._err),)))
 
     def _look(self, number: int) -> Answer:
@@ -170,6 +193,8 @@ class Belt(Pool[int, Answer]):
         begin, fd = number * PAGESIZE, self._shelf.fd
         length, size = _HEAD.unpack(os.pread(fd, _HEAD.size, begin))
         task = pickle.loads(os.pread(fd, length, begin + _HEAD.size))  # noqa: S301  from our own parent
+        if isinstance(task, Stretch):
+            return Answer(None, digest(*task))
         start = begin + _pages(_HEAD.size + length)
         return _answer(task, Window(self._shelf.pages(start + size), start, size), self._ask)
 

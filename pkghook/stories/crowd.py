@@ -29,7 +29,7 @@ def through_workers(  # noqa: PLR0913  what the pool takes, and what the bar and
     settings: Settings,
     err: TextIO,
     *,
-    in_child: Callable[[], None] = lambda: None,
+    in_child: Callable[[], object] = lambda: None,
     meanwhile: Callable[[], object] = lambda: None,
     parcel: Parcel[R] = pool.PICKLED,
     count: Callable[[T], int] = lambda _: 1,
@@ -62,7 +62,7 @@ def in_batches(  # noqa: PLR0913  as above
     settings: Settings,
     err: TextIO,
     *,
-    in_child: Callable[[], None],
+    in_child: Callable[[], object],
     meanwhile: Callable[[], object],
 ) -> list[R]:
     """As `through_workers`, for work that takes less time than to hand it over: many tasks at once.

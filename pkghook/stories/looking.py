@@ -74,7 +74,7 @@ def _package(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
         bar = progress.make(err, settings.quiet, verbose=settings.verbose)
         bar.start(0, package.facts.installed_size or package.facts.file_size)  # how many there are shows at the end
         try:
-            for member, reader in package.members():
+            for member, reader in package.members(belt.digest):
                 course.take(member, reader)
                 bar.advance(member.size, modules=member.kind == "file" and member.path.endswith(SUFFIXES))
             course.finish()

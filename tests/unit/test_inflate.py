@@ -183,19 +183,6 @@ def test_zstd_cut_short_anywhere(tmp_path: Path, form: str) -> None:
             payload.skip(1 << 40)
 
 
-def test_tap_is_given_all_that_is_read(tmp_path: Path) -> None:
-    for kind, compress in COMPRESS.items():
-        given = bytearray()
-        path = tmp_path / kind
-        path.write_bytes(b"before" + compress(DATA))
-        with path.open("rb") as file:
-            size = path.stat().st_size - 6
-            payload = inside(Part(file.fileno(), 6, size, str(path), given.extend), kind)
-            to_the_end(payload)
-            payload.close()
-        assert bytes(given) == compress(DATA)
-
-
 @pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz", "lzma", "zstd"])
 def test_bomb(tmp_path: Path, kind: str) -> None:
     """128 MiB of zeros pass through with a few MiB of memory (zstd: 128 KiB come out for 4 bytes)."""

@@ -148,8 +148,8 @@ def test_old_digests(tmp_path: Path) -> None:
     assert look_at(tmp_path, package).findings == ()
     changed = package.replace(b"data", b"dat4")
     assert look_at(tmp_path, changed).ids == [
-        ("package-differs", "a.ko"),
         ("package-digest", str(tmp_path / "package")),
+        ("package-differs", "a.ko"),
     ]
 
 
