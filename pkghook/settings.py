@@ -132,12 +132,12 @@ def severity(text: str) -> Severity:
 
 def graded(text: str) -> tuple[str, Severity]:
     """`ID=SEVERITY` for a finding that exists."""
-    from pkghook.findings import registry
+    from pkghook.findings import severities
 
     id, equals, level = (part.strip() for part in text.partition("="))
     if not equals:
         raise ValueError(f"{text!r} is not ID=SEVERITY")
-    if id not in registry():
+    if id not in severities():
         raise ValueError(f"{id!r} is not a finding; `pkghook explain` lists them")
     return id, severity(level)
 
@@ -211,9 +211,9 @@ def _keep(glob: str, finding: str, reason: str) -> tuple[str, str, str]:
     if not reason.strip():
         raise ValueError(f"the keep entry for {glob!r} needs a reason")
     if finding:
-        from pkghook.findings import registry
+        from pkghook.findings import severities
 
-        if finding not in registry():
+        if finding not in severities():
             raise ValueError(f"the keep entry for {glob!r} names a finding {finding!r} that does not exist")
     return glob.strip(), finding, reason.strip()
 

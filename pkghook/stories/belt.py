@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 SPARE = 16 << 20  # bytes beside the largest module, for those before and behind it
 MAPPED = 1 << 28  # bytes of addresses at the least: to map more of them later costs a page fault for each page anew
+HANDED = 8  # modules given to a worker before it has answered: enough while the parent reads a large one
 NICE = 10  # what the workers give way by to the one that reads on: it has the most to do, and they wait for it
 _HEAD = Struct("=QQ")  # bytes of the pickled task and of the module, which begins on a page of its own
 
@@ -177,8 +178,10 @@ class Belt(Pool[int, Answer]):
         busy = all(worker.held or worker.tasks < 0 for worker in self.workers.values())
         if busy and len(self.workers) < self._jobs:
             self.hire()
-        for ahead in range(1, AHEAD + 1):
+        for ahead in range(1, HANDED + 1):
             for worker in self.workers.values():
+                if not self.waiting:
+                    return
                 self.feed(worker, ahead)
 
     def _lost(self, number: int, lost: Lost) -> Answer:
