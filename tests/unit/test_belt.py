@@ -19,6 +19,8 @@ from pkghook.ko.file import Window
 from pkghook.ko.look import Ask, look_at_image
 from pkghook.model import Looked
 from pkghook.settings import Settings
+from pkghook.sources import sums
+from pkghook.sources.sums import Sum
 from pkghook.stories import belt
 from pkghook.stories.belt import SPARE, Answer, Belt, Shelf, Task
 from tests import shapes
@@ -96,6 +98,46 @@ def test_a_text_beside_lib_modules_is_no_module() -> None:
         carrier.put(task, len(data), lambda room: room.__setitem__(slice(None), data), found.append)
         carrier.finish()
     assert found == [Answer(None, hashlib.md5(data, usedforsecurity=False).hexdigest())]
+
+
+def stretch(size: int) -> Sum:
+    return Sum("payload", "sha256", "", 5, size)
+
+
+def digest_on_belt(file: Path, jobs: int = 2) -> list[str]:
+    """What becomes of the stretch of a file from byte 5 on, with modules before and behind it."""
+    found: list[str] = []
+    with file.open("rb") as opened, Belt(Ask(), Settings(jobs=jobs), io.StringIO()) as carrier:
+        for turn in range(20):
+            carrier.put(Task(blank(f"m{turn}"), ""), 0, lambda _: None, lambda _: None)
+            if turn == 9:
+                carrier.digest(opened.fileno(), stretch(file.stat().st_size), found.append)
+        carrier.finish()
+        assert os.lseek(opened.fileno(), 0, os.SEEK_CUR) == 0
+    return found
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_stretch_of_the_package_is_digested(tmp_path: Path, jobs: int) -> None:
+    data = Random(2).randbytes(3_000_001)  # noqa: S311  the same each time
+    (tmp_path / "package").write_bytes(data)
+    assert digest_on_belt(tmp_path / "package", jobs) == [hashlib.sha256(data[5:]).hexdigest()]
+
+
+def test_a_stretch_whose_worker_is_killed_is_digested_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """No package passes because a process was killed, and none fails."""
+    (tmp_path / "package").write_bytes(MODULE)
+    parent = os.getpid()
+
+    def lethal(fd: int, wanted: Sum) -> str:
+        if os.getpid() != parent:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return sums.digest(fd, wanted)
+
+    monkeypatch.setattr(belt, "digest", lethal)
+    assert digest_on_belt(tmp_path / "package") == [hashlib.sha256(MODULE[5:]).hexdigest()]
 
 
 # --- a worker that fails ---------------------------------------------------------------------------------------------
