@@ -92,12 +92,14 @@ def dispatch(args: Sequence[str], *, last: bool = False) -> int:
     if verb not in VERBS:
         raise _unknown_verb(verb)
     import gc
+    from contextlib import suppress
 
     from pkghook import stopping
 
     if last:  # the process is ours
         gc.set_threshold(100_000)  # thousands of values without cycles are not worth looking through for them
-        bytes(_KEPT)
+        with suppress(MemoryError):
+            bytes(_KEPT)
     with stopping.stoppable(last=last):
         status = run(verb, rest)
         sys.stdout.flush()  # while Ctrl-C still helps against a reader that does not read

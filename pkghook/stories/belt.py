@@ -89,7 +89,7 @@ class Shelf:
         """The place, to be written to; to be let go of before another is asked for."""
         end = self._taken[begin]
         if end > os.fstat(self.fd).st_size:
-            os.ftruncate(self.fd, max(MAPPED, 2 * self._limit))  # what is not touched takes no memory
+            self._grow()
         return memoryview(self.pages(end))[begin:end]
 
     def pages(self, end: int) -> mmap:
@@ -97,6 +97,15 @@ class Shelf:
         if self._pages is None or end > len(self._pages):
             self._pages = mmap(self.fd, 0)
         return self._pages
+
+    def _grow(self) -> None:
+        """What is not touched takes no memory, so there is more than is needed, where the process may have it."""
+        try:
+            os.ftruncate(self.fd, max(MAPPED, 2 * self._limit))
+            self._pages = mmap(self.fd, 0)
+        except OSError:
+            os.ftruncate(self.fd, self._limit)
+            self._pages = mmap(self.fd, 0)
 
     def close(self) -> None:
         """Give all of it back to the system."""

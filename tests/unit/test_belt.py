@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +23,13 @@ from pkghook.settings import Settings
 from pkghook.sources import sums
 from pkghook.sources.sums import Sum
 from pkghook.stories import belt
-from pkghook.stories.belt import SPARE, Answer, Belt, Shelf, Task
+from pkghook.stories.belt import MAPPED, SPARE, Answer, Belt, Shelf, Task
 from tests import shapes
 from tests.processes import open_handles
 
 MODULE, STRIPPED = shapes.module(), shapes.stripped()
 Look = Callable[[Window, str, Looked, Ask], Looked]
+MANY = {f"m{n}": MODULE for n in range(40)}
 
 
 @pytest.fixture(autouse=True)
@@ -100,6 +102,18 @@ def test_a_text_beside_lib_modules_is_no_module() -> None:
     assert found == [Answer(None, hashlib.md5(data, usedforsecurity=False).hexdigest())]
 
 
+@pytest.mark.parametrize("limit", [resource.RLIMIT_FSIZE, resource.RLIMIT_AS])
+def test_less_room_where_a_limit_forbids_more(limit: int) -> None:
+    before = resource.getrlimit(limit)
+    here = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * PAGESIZE if limit == resource.RLIMIT_AS else 0
+    resource.setrlimit(limit, (here + MAPPED // 2, before[1]))
+    try:
+        found = carried(MANY)
+    finally:
+        resource.setrlimit(limit, before)
+    assert {name: ids(answer) for name, answer in found.items()} == {name: ["unstripped"] for name in MANY}
+
+
 def stretch(size: int) -> Sum:
     return Sum("payload", "sha256", "", 5, size)
 
@@ -151,9 +165,6 @@ def looks_by(monkeypatch: pytest.MonkeyPatch, look: Callable[[str], None]) -> No
         return look_at_image(whole, name, seen, ask)
 
     monkeypatch.setattr(belt, "look_at_image", instead)
-
-
-MANY = {f"m{n}": MODULE for n in range(40)}
 
 
 def test_killed_once_is_done_by_another(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
