@@ -45,7 +45,7 @@ VERBS = {
 
 # Bytes of a piece of memory that is asked for and freed again, and never touched.  glibc gives what is freed back to
 # the system, and asks for it anew page by page, until something of that size was freed: mallopt(3), M_MMAP_THRESHOLD.
-_KEPT = 31 << 20
+_KEPT = 8 << 20
 
 STATUS_HELP = """\
 exit status: 0 clean; 1 at least one finding at or above --fail-on; 2 usage,
