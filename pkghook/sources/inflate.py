@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from pkghook.errors import InputError, MissingDependencyError
 from pkghook.sources.payload import KINDS, damaged
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from pkghook.sources.payload import Part
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 _PIECE = 1 << 16  # compressed bytes given to a decoder at once
 _CHUNK = 1 << 18  # decompressed bytes taken from a decoder at once
@@ -65,18 +68,22 @@ class _Plain(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:  # noqa: ANN401 as in proc.Stream
-        data = self.take(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
+        room = memoryview(buffer)[: self._end - self._next]
+        got = self._asked(os.preadv, [room]) if room else 0
+        self._next += got
+        return got
 
     def take(self, size: int) -> bytes:
         """The next `size` bytes at the most, not copied once more as by `read`; b"" at the end."""
-        try:
-            data = os.pread(self._fd, min(size, self._end - self._next), self._next)
-        except OSError as error:
-            raise InputError(f"{self._path}: {error.strerror}") from error
+        data = self._asked(os.pread, min(size, self._end - self._next))
         self._next += len(data)
         return data
+
+    def _asked(self, read: Callable[[int, T, int], R], what: T) -> R:
+        try:
+            return read(self._fd, what, self._next)
+        except OSError as error:
+            raise InputError(f"{self._path}: {error.strerror}") from error
 
 
 class _Inflated(io.RawIOBase):

@@ -8,6 +8,7 @@ import lzma
 import os
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -181,6 +182,22 @@ def test_zstd_cut_short_anywhere(tmp_path: Path, form: str) -> None:
             pytest.raises(InputError, match="cut short|cannot be decompressed"),
         ):
             payload.skip(1 << 40)
+
+
+def test_what_is_not_compressed_goes_where_it_is_wanted(tmp_path: Path) -> None:
+    """A module of any size: its bytes are in memory once."""
+    path = tmp_path / "stored"
+    path.write_bytes(bytes(32 << 20))
+    room = memoryview(bytearray(32 << 20))
+    with path.open("rb") as file:
+        payload = inside(Part(file.fileno(), 0, len(room), str(path)), "none")
+        tracemalloc.start()
+        try:
+            payload.readinto(room)
+            assert tracemalloc.get_traced_memory()[1] < 1 << 20
+        finally:
+            tracemalloc.stop()
+        payload.close()
 
 
 @pytest.mark.parametrize("kind", ["gzip", "bzip2", "xz", "lzma", "zstd"])
