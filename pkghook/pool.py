@@ -47,19 +47,21 @@ GRACE = 1.0  # seconds for a worker to finish a replacement that it has begun, w
 SPARE_FDS = 100  # of those a process may open, for all but the three that each worker costs
 
 
-def _pickled(value: object) -> bytes:
+def pickled(value: object) -> bytes:
+    """Any value on its way between parent and child."""
     import pickle  # which most runs have no need of
 
     return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
 
 
-def _unpickled(data: bytes) -> Any:  # noqa: ANN401  whatever `_pickled` was given
+def unpickled(data: bytes) -> Any:  # noqa: ANN401  whatever `pickled` was given
+    """The value that `pickled` was given."""
     import pickle
 
-    return pickle.loads(data)  # noqa: S301  from our own child
+    return pickle.loads(data)  # noqa: S301  from our own process
 
 
-PICKLED: Parcel[Any] = (lambda _: None, _unpickled)  # packs nothing, so that everything is pickled
+PICKLED: Parcel[Any] = (lambda _: None, unpickled)  # packs nothing, so that everything is pickled
 
 
 class Lost(NamedTuple):
@@ -191,7 +193,7 @@ class Pool(Generic[T, R]):
             del worker.buffer[:end]
             worker.pace += 1
             number = worker.held.popleft()
-            answer = self.unpack(data) if packed else _unpickled(data)
+            answer = self.unpack(data) if packed else unpickled(data)
             self.keep(number, self.lost(self.tasks[number], answer) if isinstance(answer, Lost) else answer)
 
     def keep(self, number: int, result: R) -> None:
@@ -292,7 +294,7 @@ class Pool(Generic[T, R]):
             for (number,) in _TASK.iter_unpack(numbers):
                 answer = self.guarded(number)
                 packed = None if isinstance(answer, Lost) else self.pack(answer)
-                data = _pickled(answer) if packed is None else packed
+                data = pickled(answer) if packed is None else packed
                 _write_all(answers, _LENGTH.pack(len(data), packed is not None) + data)
 
     def guarded(self, number: int) -> R | Lost:

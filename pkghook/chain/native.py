@@ -7,8 +7,7 @@ It is trusted no more than a foreign tool: the verifier reads what was written a
 from __future__ import annotations
 
 from array import array
-from itertools import repeat, starmap
-from operator import and_
+from itertools import starmap
 from typing import TYPE_CHECKING
 
 from pkghook.ko.debugset import group_members
@@ -124,7 +123,7 @@ def _resectioned(words: array[int], moved: dict[int, int], table: bytearray, sha
 def _byte_table(moved: dict[int, int], used: Collection[int]) -> bytearray:
     """What the low byte of each of the numbers `used` becomes; empty where that does not tell: fine up to 240."""
     table = bytearray(range(LOW))
-    if len(set(map(and_, used, repeat(LOW - 1)))) < len(used):
+    if len({number % LOW for number in used}) < len(used):
         return bytearray()
     for number, new in moved.items():
         if number // LOW != new // LOW:

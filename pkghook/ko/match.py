@@ -10,7 +10,6 @@ import sys
 from array import array
 from bisect import bisect_left
 from itertools import repeat, zip_longest
-from operator import and_
 from typing import TYPE_CHECKING
 
 from pkghook.ko import debugset, lanes
@@ -372,11 +371,11 @@ def _blocks(table: SymbolTable, runs: list[Run]) -> Iterator[bytes]:
 def _renumber_sections(words: array[int], moved: dict[int, int], used: frozenset[int], shape: Shape) -> bytearray:
     """The symbols in `words`, whose section numbers are among `used`, with those in `moved` replaced."""
     rows = bytearray(words)
-    table = bytearray(range(LOW))
-    for number, new in moved.items():
-        table[number & LOW - 1] = new & LOW - 1
-    if len(set(map(and_, used, repeat(LOW - 1)))) == len(used) and not any([(n ^ moved[n]) // LOW for n in moved]):
+    if len({n % LOW for n in used}) == len(used) and not any([n // LOW != new // LOW for n, new in moved.items()]):
         # Each number is told by its low byte, and only that one changes: so with less than 240 sections.
+        table = bytearray(range(LOW))
+        for number, new in moved.items():
+            table[number % LOW] = new % LOW
         where = slice(shape.symbol_shndx + (shape.order == ">"), None, shape.symbol_size)
         rows[where] = rows[where].translate(table)
         return rows

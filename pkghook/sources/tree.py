@@ -151,7 +151,8 @@ class Tree:
     def scratch(self, source: Source) -> Scratch:
         """A new empty file of mode 0600 on the file system of `source`, which `replace` can put in its place.
 
-        Every scratch goes to `discard`, once, also after `replace`.  Raises ModuleError cannot-write.
+        Every scratch goes to `discard`, once, unless `replace` has used it up: then its handle is to be closed.
+        Raises ModuleError cannot-write.
         """
         self._count += 1
         name = str(self._count)

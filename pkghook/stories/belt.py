@@ -7,7 +7,6 @@ copied there is read in its place.  It grows to the largest module and `SPARE`, 
 from __future__ import annotations
 
 import os
-import pickle
 from mmap import PAGESIZE, mmap
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -16,7 +15,7 @@ from pkghook import pool, stopping
 from pkghook.ko.file import Window
 from pkghook.ko.look import look_at_image
 from pkghook.ko.stranger import is_text
-from pkghook.pool import AHEAD, Lost, Pool
+from pkghook.pool import Lost, Pool
 from pkghook.sources.dirs import split
 from pkghook.sources.sums import digest
 from pkghook.stories.crowd import lost_module
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
     from pkghook.ko.look import Ask
     from pkghook.model import Looked
+    from pkghook.pool import Worker
     from pkghook.settings import Settings
     from pkghook.sources.sums import Sum
 
@@ -126,21 +126,14 @@ class Belt(Pool[int, Answer]):
         self._open: dict[int, tuple[Task | Stretch, Callable[[Answer], None]]] = {}
         self._killed: set[int] = set()  # tasks whose worker was killed once
 
-    def put(self, task: Task, size: int, fill: Callable[[memoryview], object], done: Callable[[Answer], None]) -> None:
+    def put(
+        self, task: Task | Stretch, size: int, fill: Callable[[memoryview], object], done: Callable[[Answer], None]
+    ) -> None:
         """One more module: `fill` is given room for its `size` bytes at once, `done` the answer at some time.
 
         Raises what `fill` raises, and what `done` raises for any module before; WorkerError.
         """
-        self._put(task, size, fill, done)
-
-    def digest(self, fd: int, wanted: Sum, judge: Callable[[str], None], /) -> None:
-        """The Digester of a pass whose modules lie on this belt."""
-        self._put(Stretch(fd, wanted), 0, lambda _: None, lambda answer: judge(answer.digest))
-
-    def _put(
-        self, task: Task | Stretch, size: int, fill: Callable[[memoryview], object], done: Callable[[Answer], None]
-    ) -> None:
-        words = pickle.dumps(task, pickle.HIGHEST_PROTOCOL)
+        words = pool.pickled(task)
         start = _pages(_HEAD.size + len(words))
         while (begin := self._shelf.take(start + _pages(size))) is None:
             self.turn()
@@ -154,11 +147,15 @@ class Belt(Pool[int, Answer]):
         self._hand_out()
         self.turn(0)
 
+    def digest(self, fd: int, wanted: Sum, judge: Callable[[str], None], /) -> None:
+        """The Digester of a pass whose modules lie on this belt."""
+        self.put(Stretch(fd, wanted), 0, lambda _: None, lambda answer: judge(answer.digest))
+
     def finish(self) -> None:
         """Wait for all answers. Raises as `put` does."""
         self.more = False
         for worker in self.workers.values():
-            self.feed(worker, AHEAD)
+            self.feed(worker, HANDED)
         while self.workers:
             self.turn()
 
@@ -174,6 +171,11 @@ class Belt(Pool[int, Answer]):
                 self.waiting.append(number)
         if self.waiting:
             self._hand_out()
+
+    def ahead(self, worker: Worker) -> int:
+        """As many for each: there are never more than there is room for."""
+        del worker
+        return HANDED
 
     def keep(self, number: int, result: Answer) -> None:
         """A module is done, and its place free."""
@@ -204,7 +206,7 @@ class Belt(Pool[int, Answer]):
         """In the worker."""
         begin, fd = number * PAGESIZE, self._shelf.fd
         length, size = _HEAD.unpack(os.pread(fd, _HEAD.size, begin))
-        task = pickle.loads(os.pread(fd, length, begin + _HEAD.size))  # noqa: S301  from our own parent
+        task = pool.unpickled(os.pread(fd, length, begin + _HEAD.size))
         if isinstance(task, Stretch):
             return Answer(None, digest(*task))
         start = begin + _pages(_HEAD.size + length)

@@ -27,7 +27,7 @@ from pkghook.ko.prove import prove
 from pkghook.ko.record import Record, Recorded
 from pkghook.model import Compression, Looked
 from pkghook.sources import packages
-from pkghook.stories.belt import Answer, Belt, Task, _answer
+from pkghook.stories.belt import Answer, Belt, Stretch, Task, _answer
 from pkghook.stories.passing import Pass
 from tests import loader
 
@@ -226,8 +226,11 @@ class Here(Belt):
     def __init__(self, ask: look.Ask) -> None:
         self.ask = ask
 
-    def put(self, task: Task, size: int, fill: Callable[[memoryview], object], done: Callable[[Answer], None]) -> None:
+    def put(
+        self, task: Task | Stretch, size: int, fill: Callable[[memoryview], object], done: Callable[[Answer], None]
+    ) -> None:
         """The room is as a worker has it."""
+        assert isinstance(task, Task), "the package's own digests are made at once"
         pages = mmap(-1, size or 1)  # closed when nobody has a view of it any more
         fill(memoryview(pages)[:size])
         done(_answer(task, Window(pages, 0, size), self.ask))
