@@ -60,13 +60,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     if None in {sys.stdin, sys.stdout, sys.stderr}:
         _open_standard_streams()
+    with_traceback = _wants_traceback(args)  # while there is memory to find out
     try:
         status = dispatch(args, last=argv is None)
         sys.stdout.flush()
     except KeyboardInterrupt:
         status = _say("interrupted by SIGINT", 130)
     except Exception as error:  # noqa: BLE001  the boundary: what nobody foresaw must end in one line and status 2 too
-        status = explain_error(error, with_traceback=_wants_traceback(args))
+        status = explain_error(error, with_traceback=with_traceback)
     else:
         return status
     _let_go()
@@ -293,6 +294,7 @@ def explain_error(error: Exception, *, with_traceback: bool) -> int:
 def _no_memory(error: MemoryError, *, with_traceback: bool) -> int:
     if with_traceback:
         _print_traceback(error)
+    error.__traceback__ = error.__context__ = None  # nor what the functions on the way held: a word takes memory too
     _write_err("pkghook: error: out of memory\nhint: fewer modules at a time: -j 1\n")
     return 2
 

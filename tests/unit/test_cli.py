@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import IO, TextIO
+from weakref import ref
 
 import pytest
 
@@ -261,6 +262,34 @@ def test_traceback_on_request(raising: Callable[..., tuple[int, str]], monkeypat
     monkeypatch.setenv("PKGHOOK_DEBUG", "1")
     assert "Traceback" in raising(ZeroDivisionError("x"))[1]
     assert "Traceback" not in raising(UsageError("x"))[1]
+
+
+def test_out_of_memory_is_told_with_little(
+    monkeypatch: pytest.MonkeyPatch, story: Callable[[str, Story], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the run held is let go of before the word, and the environment was read before the run."""
+    kept: list[ref[Kept]] = []
+
+    def run(*_: object) -> int:
+        held = Kept()
+        kept.append(ref(held))
+        monkeypatch.setattr(cli, "_wants_traceback", None)
+        raise MemoryError
+
+    def write(text: str) -> None:
+        assert kept[0]() is None
+        told.append(text)
+
+    told: list[str] = []
+    story("explain", run)
+    monkeypatch.setattr(cli, "_write_err", write)
+    assert cli.main(["explain"]) == 2
+    assert told == ["pkghook: error: out of memory\nhint: fewer modules at a time: -j 1\n"]
+    assert not capsys.readouterr().err
+
+
+class Kept:
+    """Something that a run has in memory."""
 
 
 def test_reader_that_leaves_early() -> None:
