@@ -114,21 +114,6 @@ class Entry(NamedTuple):
     findings: tuple[Finding, ...] = ()
 
 
-class SectionRow(NamedTuple):
-    """One section header as a reader of ELF files saw it; numbers as they stand in the file."""
-
-    name: str  # what is no UTF-8 in it is replaced by U+FFFD
-    type: int
-    flags: int
-    addr: int
-    offset: int
-    size: int
-    link: int
-    info: int
-    align: int
-    entsize: int
-
-
 class SectionTable(NamedTuple):
     """All that decides whether a module is stripped, and how far, whichever reader of ELF files says it."""
 
@@ -136,7 +121,7 @@ class SectionTable(NamedTuple):
     order: str  # "<" or ">"
     type: int
     machine: int
-    rows: tuple[SectionRow, ...]
+    columns: tuple[tuple[bytes, ...] | tuple[int, ...], ...]  # the names, then the other fields, each of all sections
 
 
 class Interface(NamedTuple):

@@ -1,36 +1,38 @@
 """The second reader: the section table of a module as pyelftools sees it, held against our own.
 
 Only the header, the section headers and their names are read, by pyelftools' layouts, no object for a file or a section
-is made: those of some types read tables as large as a crafted file likes, and all cost time.  It reads a table of
-section headers field by field, at twenty times the cost of all else here, so it is asked once for each layout where the
-fields lie, and they are taken from there.
+is made: those of some types read tables as large as a crafted file likes, and all cost time.  It reads a header field
+by field, at twenty times the cost of all else here, so it is asked once for each layout where the fields lie, and they
+are taken from there.
 """
 
 from __future__ import annotations
 
 import struct
-from functools import cache, lru_cache, partial
+from functools import lru_cache
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from pkghook.errors import MissingDependencyError, ModuleError
 from pkghook.ko.elf import SHN_LORESERVE
-from pkghook.model import SectionRow, SectionTable
+from pkghook.model import SectionTable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from pkghook.ko.elf import Elf
     from pkghook.ko.file import Image
 
 HEAD = 64  # bytes of the larger of the two ELF headers
+IDENT = b"\x7fELF\2\1\1" + bytes(9)  # some e_ident: pyelftools has no layout for one that it has no words for
 _CLASSES, _ORDERS = {1: 32, 2: 64}, {1: True, 2: False}  # EI_CLASS, EI_DATA
+HEADER_FIELDS = (
+    "e_type", "e_machine", "e_version", "e_entry", "e_phoff", "e_shoff", "e_flags", "e_ehsize", "e_phentsize",
+    "e_phnum", "e_shentsize", "e_shnum", "e_shstrndx",
+)  # fmt: skip
 FIELDS = (
     "sh_name", "sh_type", "sh_flags", "sh_addr", "sh_offset", "sh_size", "sh_link", "sh_info", "sh_addralign",
     "sh_entsize",
 )  # fmt: skip
 _LETTERS = {1: "B", 2: "H", 4: "I", 8: "Q"}  # of the module struct, by bytes
-_ROW: Callable[[tuple[object, ...]], SectionRow] = partial(tuple.__new__, SectionRow)  # half the time of a call of it
 _SHOWN = 80  # characters of what another library says
 
 # What pyelftools and its construct raise on files that they cannot read, beside errors of their own: tables of theirs
@@ -60,10 +62,7 @@ def need() -> None:
 
 def ours(elf: Elf) -> SectionTable:
     """The table as our own reader has it."""
-    names, *columns = elf.columns
-    texts = [name.decode("utf-8", "replace") for name in names]
-    rows = tuple(map(_ROW, zip(texts, *columns, strict=True)))
-    return SectionTable(64 if elf.is64 else 32, elf.shape.order, elf.type, elf.machine, rows)
+    return SectionTable(64 if elf.is64 else 32, elf.shape.order, elf.type, elf.machine, tuple(elf.columns))
 
 
 def theirs(image: Image) -> SectionTable:
@@ -88,45 +87,40 @@ def theirs(image: Image) -> SectionTable:
 
 
 def _read(image: Image) -> SectionTable:
-    little, bits, header = _header(image.read(0, min(image.size, HEAD)))
-    kind, machine = header["e_type"], header["e_machine"]
-    layout = _layouts(little, bits, kind, machine, header["e_ident"]["EI_OSABI"]).Elf_Shdr
+    head = image.read(0, min(image.size, HEAD))
+    little, bits = _ORDERS[head[5]], _CLASSES[head[4]]
+    layouts = _layouts(little, bits)
+    header_struct, row_struct = as_struct(layouts.Elf_Ehdr, HEADER_FIELDS, IDENT), as_struct(layouts.Elf_Shdr, FIELDS)
+    header = dict(zip(HEADER_FIELDS, header_struct.unpack_from(head, len(IDENT)), strict=True))
     count, size = header["e_shnum"], header["e_shentsize"]
-    if not 0 < count < SHN_LORESERVE or size != layout.sizeof():
+    if not 0 < count < SHN_LORESERVE or size != row_struct.size:
         raise ValueError(f"{count} sections of {size} bytes")
-    table = list(as_struct(layout).iter_unpack(image.read(header["e_shoff"], count * size)))
-    names = dict(zip(FIELDS, table[header["e_shstrndx"]], strict=True))
-    texts = _texts(image.read(names["sh_offset"], names["sh_size"]), [row[0] for row in table])
-    rows = tuple([_ROW((text, *row[1:])) for text, row in zip(texts, table, strict=True)])
-    machines, kinds = _numbers()
-    return SectionTable(bits, "<" if little else ">", kinds.get(kind, kind), machines.get(machine, machine), rows)
+    rows = list(row_struct.iter_unpack(image.read(header["e_shoff"], count * size)))
+    table = dict(zip(FIELDS, rows[header["e_shstrndx"]], strict=True))
+    offsets, *columns = zip(*rows, strict=True)
+    names = _names(image.read(table["sh_offset"], table["sh_size"]), offsets)
+    return SectionTable(bits, "<" if little else ">", header["e_type"], header["e_machine"], (names, *columns))
 
 
 @lru_cache(64)
-def as_struct(layout: Any) -> struct.Struct:  # noqa: ANN401  as in _layouts
-    """What takes the fields out of a section header, in the order of FIELDS, from where `layout` has them.
+def as_struct(layout: Any, fields: tuple[str, ...], ident: bytes = b"") -> struct.Struct:  # noqa: ANN401  no types there
+    """What takes `fields` out of the bytes of a header, from where `layout` has them behind those of `ident`.
 
     Found by a header with another byte at each place.  Raises ValueError for fields that do not lie in this order, one
-    behind the other, as they do in both classes.
+    behind the other, up to the end, as they do in both classes.
     """
-    probe = bytes(range(1, layout.sizeof() + 1))
+    probe = ident + bytes(range(len(ident) + 1, layout.sizeof() + 1))
     found = layout.parse(probe)
     for order, prefix in (("little", "<"), ("big", ">")):
-        fields = [found[field].to_bytes(-(-found[field].bit_length() // 8), order) for field in FIELDS]
-        if b"".join(fields) == probe:
-            return struct.Struct(prefix + "".join(_LETTERS[len(field)] for field in fields))
-    raise ValueError(f"a section header of {len(probe)} bytes in an unknown order")
+        values = [found[field].to_bytes(-(-found[field].bit_length() // 8), order) for field in fields]
+        if b"".join(values) == probe[len(ident) :]:
+            return struct.Struct(prefix + "".join(_LETTERS[len(value)] for value in values))
+    raise ValueError(f"a header of {len(probe)} bytes in an unknown order")
 
 
-def _header(head: bytes) -> tuple[bool, int, Any]:
-    """Whether the file is little-endian, its class in bits, its header."""
-    little, bits = _ORDERS[head[5]], _CLASSES[head[4]]
-    return little, bits, _layouts(little, bits).Elf_Ehdr.parse(head)
-
-
-@lru_cache(64)
-def _layouts(little: bool, bits: int, *depends_on: Any) -> Any:  # noqa: ANN401, FBT001  pyelftools has no types
-    """pyelftools' layouts for a class and byte order, and, if it is given, for type, machine and ABI.
+@lru_cache(4)
+def _layouts(little: bool, bits: int) -> Any:  # noqa: ANN401, FBT001  pyelftools has no types
+    """pyelftools' layouts for a class and byte order.
 
     Making them costs more than reading a module, so they are kept.
     """
@@ -134,25 +128,15 @@ def _layouts(little: bool, bits: int, *depends_on: Any) -> Any:  # noqa: ANN401,
 
     layouts = ELFStructs(little_endian=little, elfclass=bits)
     layouts.create_basic_structs()
-    if depends_on:
-        layouts.create_advanced_structs(*depends_on)
+    layouts.create_advanced_structs()
     return layouts
 
 
-def _texts(table: bytes, offsets: list[int]) -> list[str]:
+def _names(table: bytes, offsets: tuple[int, ...]) -> tuple[bytes, ...]:
     from elftools.common.utils import parse_cstring_from_stream
 
     stream = BytesIO(table)
-    found = [parse_cstring_from_stream(stream, offset) for offset in offsets]
-    return [(text or b"").decode("utf-8", "replace") for text in found]
-
-
-@cache
-def _numbers() -> tuple[dict[Any, int], dict[Any, int]]:
-    """The numbers behind pyelftools' names for machines and kinds of files."""
-    from elftools.elf import enums
-
-    return dict(enums.ENUM_E_MACHINE), dict(enums.ENUM_E_TYPE)
+    return tuple([parse_cstring_from_stream(stream, offset) or b"" for offset in offsets])
 
 
 def _difference(first: SectionTable, second: SectionTable) -> dict[str, str | int]:
@@ -160,12 +144,15 @@ def _difference(first: SectionTable, second: SectionTable) -> dict[str, str | in
     for field, mine, other in zip(first._fields[:-1], first, second, strict=False):
         if mine != other:
             return {"field": field, "pkghook": str(mine), "pyelftools": str(other)}
-    if len(first.rows) != len(second.rows):
-        return {"field": "sections", "pkghook": len(first.rows), "pyelftools": len(second.rows)}
-    index, mine_row, other_row = next(
-        (index, *pair) for index, pair in enumerate(zip(first.rows, second.rows, strict=True)) if pair[0] != pair[1]
-    )
+    rows, others = (list(zip(*table.columns, strict=True)) for table in (first, second))
+    if len(rows) != len(others):
+        return {"field": "sections", "pkghook": len(rows), "pyelftools": len(others)}
+    index = next(index for index, row in enumerate(rows) if row != others[index])
     field, mine, other = next(
-        found for found in zip(mine_row._fields, mine_row, other_row, strict=True) if found[1] != found[2]
+        found for found in zip(FIELDS, rows[index], others[index], strict=True) if found[1] != found[2]
     )
-    return {"section": index, "field": field, "pkghook": str(mine), "pyelftools": str(other)}
+    return {"section": index, "field": field.removeprefix("sh_"), "pkghook": _shown(mine), "pyelftools": _shown(other)}
+
+
+def _shown(value: bytes | int) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)

@@ -11,7 +11,7 @@ from pkghook.errors import MissingDependencyError, ModuleError
 from pkghook.ko import second
 from pkghook.ko.elf import parse
 from pkghook.ko.file import BytesImage
-from pkghook.model import SectionRow, SectionTable
+from pkghook.model import SectionTable
 from tests import shapes
 from tests.mutants.damages import mutant
 from tests.shapes import KINDS
@@ -35,38 +35,38 @@ def test_both_see_the_same(kind: str) -> None:
     table = second.theirs(parsed.image)
     assert table == second.ours(parsed)
     assert (table.bits == 64, table.order, table.machine) == (KINDS[kind].is64, KINDS[kind].order, KINDS[kind].machine)
-    assert [row.name for row in table.rows] == Patient(shapes.module(KINDS[kind])).names
+    assert [name.decode() for name in table.columns[0]] == Patient(shapes.module(KINDS[kind])).names
 
 
 @EVERY
-def test_fields_are_where_the_other_library_reads_them(kind: str) -> None:
+@pytest.mark.parametrize("header", ["Elf_Ehdr", "Elf_Shdr"])
+def test_fields_are_where_the_other_library_reads_them(kind: str, header: str) -> None:
     """Its own reading, header by header, of a table in which every byte is another."""
     from elftools.elf.structs import ELFStructs
 
     layouts = ELFStructs(little_endian=KINDS[kind].order == "<", elfclass=64 if KINDS[kind].is64 else 32)
     layouts.create_basic_structs()
     layouts.create_advanced_structs("ET_REL", "EM_X86_64", "ELFOSABI_SYSV")
-    layout = layouts.Elf_Shdr
+    layout = getattr(layouts, header)
+    fields, ident = (second.FIELDS, b"") if header == "Elf_Shdr" else (second.HEADER_FIELDS, second.IDENT)
     for start in (0, 1, 90, 190):
-        row = bytes((start + 3 * at) % 256 for at in range(layout.sizeof()))
+        row = ident + bytes((start + 3 * at) % 256 for at in range(len(ident), layout.sizeof()))
         parsed = layout.parse(row)
-        assert second.as_struct(layout).unpack(row) == tuple(parsed[field] for field in second.FIELDS)
+        found = second.as_struct(layout, fields, ident).unpack_from(row, len(ident))
+        assert found == tuple(parsed[field] for field in fields)
 
 
-def test_fields_in_an_unknown_order_are_a_disagreement(monkeypatch: pytest.MonkeyPatch) -> None:
-    first, *others = second.FIELDS
-    monkeypatch.setattr(second, "FIELDS", (*others, first))
-    second.as_struct.cache_clear()
-    try:
-        assert "unknown order" in str(disagreement(shapes.module())["pyelftools"])
-    finally:
-        second.as_struct.cache_clear()
+@pytest.mark.parametrize("fields", ["FIELDS", "HEADER_FIELDS"])
+def test_fields_in_an_unknown_order_are_a_disagreement(fields: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, *others = getattr(second, fields)
+    monkeypatch.setattr(second, fields, (*others, first))
+    assert "unknown order" in str(disagreement(shapes.module())["pyelftools"])
 
 
 def changed(values: tuple[Any, ...], at: int) -> list[Any]:
     """The values, one of them another."""
     found = list(values)
-    found[at] = found[at] + 1 if isinstance(found[at], int) else f"{found[at]}?"
+    found[at] += {int: 1, str: "?", bytes: b"?"}[type(found[at])]
     return found
 
 
@@ -78,11 +78,11 @@ def test_a_reader_that_is_wrong_is_noticed(kind: str, monkeypatch: pytest.Monkey
     wrong: list[tuple[str, SectionTable]] = []
     for at, field in enumerate(right._fields[:-1]):
         wrong.append((field, SectionTable(*changed(right, at))))
-    for index, row in enumerate(right.rows):
-        for at, field in enumerate(row._fields):
-            rows = (*right.rows[:index], SectionRow(*changed(row, at)), *right.rows[index + 1 :])
-            wrong.append((field, right._replace(rows=rows)))
-    wrong.append(("sections", right._replace(rows=right.rows[:-1])))
+    for number, column in enumerate(right.columns):
+        for at in range(len(column)):
+            columns = (*right.columns[:number], tuple(changed(column, at)), *right.columns[number + 1 :])
+            wrong.append((second.FIELDS[number].removeprefix("sh_"), right._replace(columns=columns)))
+    wrong.append(("sections", right._replace(columns=tuple(column[:-1] for column in right.columns))))
     for field, table in wrong:
         monkeypatch.setattr(second, "ours", lambda _, table=table: table)
         assert disagreement(shapes.module(KINDS[kind]))["field"] == field
