@@ -186,9 +186,9 @@ def _digest(image: Image) -> str:
 
 def _going(elf: Elf) -> str:
     """The first of the sections that would go, and how many more."""
-    sections = map(elf.section, sorted(debugset.debug_sections(elf)))
-    own = [section for section in sections if section.size and debugset.is_debug(section, elf.machine)]
-    shown = ", ".join(section.name.decode("utf-8", "backslashreplace") for section in own[:NAMED])
+    own = debugset.with_contents(elf)
+    names = map(elf.columns.name.__getitem__, own[:NAMED])
+    shown = ", ".join([name.decode("utf-8", "backslashreplace") for name in names])
     return shown + (f" and {len(own) - NAMED} more" if len(own) > NAMED else "")
 
 
