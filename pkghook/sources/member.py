@@ -65,7 +65,7 @@ class Reader:
         return data
 
     def readinto(self, buffer: memoryview) -> None:
-        """Fill `buffer`, which has room for the whole member. Its digest is for the caller to make, and `judge`."""
+        """Fill `buffer` with the next bytes. Their digest is for the caller to make, and to tell `judge`."""
         self._payload.readinto(buffer)
         self.left -= len(buffer)
 

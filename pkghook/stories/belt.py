@@ -7,6 +7,7 @@ copied there is read in its place.  It grows to the largest module and `SPARE`, 
 from __future__ import annotations
 
 import os
+import time
 from mmap import PAGESIZE, mmap
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from pkghook.stories.crowd import lost_module
 from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Self, TextIO
 
     from pkghook.ko.look import Ask
@@ -35,7 +36,10 @@ SPARE = 16 << 20  # bytes beside the largest module, for those before and behind
 MAPPED = 1 << 28  # bytes of addresses at the least: to map more of them later costs a page fault for each page anew
 HANDED = 8  # modules given to a worker before it has answered: enough while the parent reads a large one
 NICE = 10  # what the workers give way by to the one that reads on: it has the most to do, and they wait for it
-_HEAD = Struct("=QQ")  # bytes of the pickled task and of the module, which begins on a page of its own
+STEP = 1 << 20  # bytes of a large module between two words on how much of it is there
+NAP = 0.0005  # seconds between two looks for such a word
+_HEAD = Struct("=QQBB")  # bytes of the pickled task and of the module, steps of which are there, and all its steps
+_DONE, _STEPS = _HEAD.size - 2, 255  # where the steps stand that are there: one byte, never seen half written
 
 
 class Task(NamedTuple):
@@ -129,22 +133,31 @@ class Belt(Pool[int, Answer]):
     def put(
         self, task: Task | Stretch, size: int, fill: Callable[[memoryview], object], done: Callable[[Answer], None]
     ) -> None:
-        """One more module: `fill` is given room for its `size` bytes at once, `done` the answer at some time.
+        """One more module: `fill` is given room for its `size` bytes, piece by piece; `done` the answer some time.
 
-        Raises what `fill` raises, and what `done` raises for any module before; WorkerError.
+        A worker has a large one in hand while it is filled.  Raises what `fill` raises, and what `done` raises for any
+        module before; WorkerError.
         """
         words = pool.pickled(task)
         start = _pages(_HEAD.size + len(words))
         while (begin := self._shelf.take(start + _pages(size))) is None:
             self.turn()
-        with self._shelf.room(begin) as view:
-            _HEAD.pack_into(view, 0, len(words), size)
-            view[_HEAD.size : _HEAD.size + len(words)] = words
-            with view[start : start + size] as room:
-                fill(room)
         self._open[begin // PAGESIZE] = task, done
-        self.waiting.append(begin // PAGESIZE)
-        self._hand_out()
+        steps = min(size // STEP, _STEPS) or 1
+        with self._shelf.room(begin) as view:
+            _HEAD.pack_into(view, 0, len(words), size, 0, steps)
+            view[_HEAD.size : _HEAD.size + len(words)] = words
+            if steps > 1:
+                self.waiting.appendleft(begin // PAGESIZE)
+                self._hand_out()
+            for number, (at, end) in enumerate(_pieces(size, steps), 1):
+                with view[start + at : start + end] as room:
+                    fill(room)
+                # A system call on both sides: whoever sees this sees what was written before it.
+                os.pwrite(self._shelf.fd, bytes([number]), begin + _DONE)
+        if steps == 1:
+            self.waiting.append(begin // PAGESIZE)
+            self._hand_out()
         self.turn(0)
 
     def digest(self, fd: int, wanted: Sum, judge: Callable[[str], None], /) -> None:
@@ -205,12 +218,21 @@ class Belt(Pool[int, Answer]):
     def _look(self, number: int) -> Answer:
         """In the worker."""
         begin, fd = number * PAGESIZE, self._shelf.fd
-        length, size = _HEAD.unpack(os.pread(fd, _HEAD.size, begin))
+        length, size, _, steps = _HEAD.unpack(os.pread(fd, _HEAD.size, begin))
         task = pool.unpickled(os.pread(fd, length, begin + _HEAD.size))
         if isinstance(task, Stretch):
             return Answer(None, digest(*task))
         start = begin + _pages(_HEAD.size + length)
-        return _answer(task, Window(self._shelf.pages(start + size), start, size), self._ask)
+        whole = Window(self._shelf.pages(start + size), start, size)
+        return _answer(task, whole, self._arriving(begin, size, steps), self._ask)
+
+    def _arriving(self, begin: int, size: int, steps: int) -> Iterator[tuple[int, int]]:
+        """The pieces of the module at that place, begin and end of each in bytes, when they are there."""
+        there = 0
+        for number, piece in enumerate(_pieces(size, steps), 1):
+            while there < number and (there := os.pread(self._shelf.fd, 1, begin + _DONE)[0]) < number:
+                time.sleep(NAP)
+            yield piece
 
     def __enter__(self) -> Self:
         """The belt itself."""
@@ -228,10 +250,15 @@ def _pages(size: int) -> int:
     return -(-size // PAGESIZE) * PAGESIZE
 
 
-def _answer(task: Task, whole: Window, ask: Ask) -> Answer:
-    blank, digest = task.blank, ""
-    if task.algorithm:
-        digest = _digest(task.algorithm, whole)
+def _pieces(size: int, steps: int) -> list[tuple[int, int]]:
+    """Begin and end of each of about `steps` equal pieces."""
+    step = -(-size // steps) or 1
+    return [(at, min(at + step, size)) for at in range(0, size, step)]
+
+
+def _answer(task: Task, whole: Window, pieces: Iterable[tuple[int, int]], ask: Ask) -> Answer:
+    """What the bytes tell; `pieces` gives begin and end of each part when it is there."""
+    blank, digest = task.blank, _digest(task.algorithm, whole, pieces)
     if not blank.kernel and is_text(whole):
         return Answer(None, digest)  # README.ko
     if ask.digests and task.algorithm == "sha256":
@@ -239,8 +266,13 @@ def _answer(task: Task, whole: Window, ask: Ask) -> Answer:
     return Answer(look_at_image(whole, split(blank.path)[1], blank, ask), digest)
 
 
-def _digest(algorithm: str, whole: Window) -> str:
+def _digest(algorithm: str, whole: Window, pieces: Iterable[tuple[int, int]]) -> str:
+    """Of all pieces; without an algorithm they are only waited for."""
     import hashlib
 
-    with memoryview(whole.data) as data, data[whole.start : whole.start + whole.size] as part:
-        return hashlib.new(algorithm, part, usedforsecurity=False).hexdigest()
+    made = hashlib.new(algorithm, usedforsecurity=False) if algorithm else None
+    with memoryview(whole.data) as data, data[whole.start : whole.start + whole.size] as every:
+        for begin, end in pieces:
+            if made:
+                made.update(every[begin:end])
+    return made.hexdigest() if made else ""

@@ -233,7 +233,7 @@ class Here(Belt):
         assert isinstance(task, Task), "the package's own digests are made at once"
         pages = mmap(-1, size or 1)  # closed when nobody has a view of it any more
         fill(memoryview(pages)[:size])
-        done(_answer(task, Window(pages, 0, size), self.ask))
+        done(_answer(task, Window(pages, 0, size), [(0, size)], self.ask))
 
     def finish(self) -> None:
         """Nothing is waited for."""

@@ -23,7 +23,7 @@ from pkghook.settings import Settings
 from pkghook.sources import sums
 from pkghook.sources.sums import Sum
 from pkghook.stories import belt
-from pkghook.stories.belt import MAPPED, SPARE, Answer, Belt, Shelf, Task
+from pkghook.stories.belt import MAPPED, SPARE, STEP, Answer, Belt, Shelf, Task
 from tests import shapes
 from tests.processes import open_handles
 
@@ -50,13 +50,10 @@ def carried(modules: dict[str, bytes], jobs: int = 2, algorithm: str = "sha256")
     """What becomes of them, by name."""
     found: dict[str, Answer] = {}
 
-    def fill(data: bytes) -> Callable[[memoryview], None]:
-        return lambda room: room.__setitem__(slice(None), data)
-
     with Belt(Ask(), Settings(jobs=jobs), io.StringIO()) as carrier:
         for name, data in modules.items():
             done = lambda answer, name=name: found.__setitem__(name, answer)  # noqa: E731  one for each
-            carrier.put(Task(blank(name), algorithm), len(data), fill(data), done)
+            carrier.put(Task(blank(name), algorithm), len(data), io.BytesIO(data).readinto, done)
         carrier.finish()
     return found
 
@@ -112,6 +109,101 @@ def test_less_room_where_a_limit_forbids_more(limit: int) -> None:
     finally:
         resource.setrlimit(limit, before)
     assert {name: ids(answer) for name, answer in found.items()} == {name: ["unstripped"] for name in MANY}
+
+
+# --- a large module --------------------------------------------------------------------------------------------------
+
+LARGE = MODULE + Random(3).randbytes(5 * STEP - len(MODULE) - 7)  # noqa: S311  the same each time
+
+
+class Slow:
+    """Fills the room with LARGE, once `ready`, a file, tells that a worker has the module in hand."""
+
+    def __init__(self, ready: Path) -> None:
+        self.ready, self.at, self.pieces = ready, 0, 0
+
+    def __call__(self, room: memoryview) -> None:
+        deadline = time.monotonic() + 60
+        while self.pieces and not self.ready.exists():
+            assert time.monotonic() < deadline, "no worker has begun"
+            time.sleep(0.001)
+        room[:] = LARGE[self.at : self.at + len(room)]
+        self.at += len(room)
+        self.pieces += 1
+
+
+def large_one(ready: Path, algorithm: str, jobs: int = 2) -> Answer:
+    """What becomes of LARGE, with small ones before and behind it."""
+    found: list[Answer] = []
+    slow = Slow(ready)
+    with Belt(Ask(), Settings(jobs=jobs), io.StringIO()) as carrier:
+        for turn in range(9):
+            if turn == 4:
+                carrier.put(Task(blank("large"), algorithm), len(LARGE), slow, found.append)
+            carrier.put(Task(blank(f"m{turn}"), ""), 0, lambda _: None, lambda _: None)
+        carrier.finish()
+    assert (slow.at, slow.pieces) == (len(LARGE), 4)
+    (answer,) = found
+    return answer
+
+
+def begun(monkeypatch: pytest.MonkeyPatch, and_then: Callable[[], None]) -> None:
+    """Have `and_then` called in the worker when it has found the large module's first pieces."""
+    pieces = Belt._arriving  # noqa: SLF001
+
+    def arriving(self: Belt, begin: int, size: int, steps: int) -> Iterator[tuple[int, int]]:
+        for piece in pieces(self, begin, size, steps):
+            yield piece
+            if steps > 1:
+                and_then()
+
+    monkeypatch.setattr(Belt, "_arriving", arriving)
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("algorithm", ["sha256", "md5", ""])
+def test_a_large_module_is_in_hand_while_it_is_filled(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, algorithm: str, jobs: int
+) -> None:
+    begun(monkeypatch, (tmp_path / "begun").touch)
+    answer = large_one(tmp_path / "begun", algorithm, jobs)
+    assert answer.entry == look_at_image(Window(memory(LARGE), 0, len(LARGE)), "large.ko", blank("large"), Ask())
+    assert answer.digest == (hashlib.new(algorithm, LARGE).hexdigest() if algorithm else "")
+
+
+def test_a_worker_killed_with_a_large_module_half_filled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The next one finds all of it there."""
+
+    def die_once() -> None:
+        if not (tmp_path / "begun").exists():
+            (tmp_path / "begun").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    begun(monkeypatch, die_once)
+    answer = large_one(tmp_path / "begun", "sha256")
+    assert answer.digest == hashlib.sha256(LARGE).hexdigest()
+    assert ids(answer) == ["unstripped"]
+
+
+def test_a_package_cut_short_in_a_large_module(tmp_path: Path) -> None:
+    """The worker that waits for the rest is ended; `_tidy` looks."""
+
+    def carry() -> None:
+        slow = Slow(tmp_path)
+
+        def fill(room: memoryview) -> None:
+            if slow.pieces == 2:
+                raise InputError("cut short")
+            slow(room)
+
+        with Belt(Ask(), Settings(jobs=2), io.StringIO()) as carrier:
+            carrier.put(Task(blank("large"), ""), len(LARGE), fill, lambda _: None)
+
+    with pytest.raises(InputError, match="cut short"):
+        carry()
+
+
+# --- digests of the package itself -----------------------------------------------------------------------------------
 
 
 def stretch(size: int) -> Sum:

@@ -35,7 +35,7 @@ def test_both_see_the_same(kind: str) -> None:
     table = second.theirs(parsed.image)
     assert table == second.ours(parsed)
     assert (table.bits == 64, table.order, table.machine) == (KINDS[kind].is64, KINDS[kind].order, KINDS[kind].machine)
-    assert [name.decode() for name in table.columns[0]] == Patient(shapes.module(KINDS[kind])).names
+    assert list(table.columns[0]) == [name.encode() for name in Patient(shapes.module(KINDS[kind])).names]
 
 
 @EVERY
