@@ -198,15 +198,15 @@ class Belt(Pool[int, Answer]):
         done(result)
 
     def _hand_out(self) -> None:
-        """Give out what waits, to the idle first; one worker more where none is idle."""
+        """Give out what waits, each to whoever has the least in hand; one worker more where none is idle."""
         busy = all(worker.held or worker.tasks < 0 for worker in self.workers.values())
         if busy and len(self.workers) < self._jobs:
             self.hire()
-        for ahead in range(1, HANDED + 1):
-            for worker in self.workers.values():
-                if not self.waiting:
-                    return
-                self.feed(worker, ahead)
+        while self.waiting and (able := [worker for worker in self.workers.values() if worker.tasks >= 0]):
+            least = min(able, key=_load)
+            if _load(least) == HANDED:
+                return
+            self.feed(least, _load(least) + 1)
 
     def _lost(self, number: int, lost: Lost) -> Answer:
         task = self._open[number][0]
@@ -243,6 +243,10 @@ class Belt(Pool[int, Answer]):
         with stopping.undisturbed():
             self.end()
             self._shelf.close()
+
+
+def _load(worker: Worker) -> int:
+    return len(worker.held)
 
 
 def _pages(size: int) -> int:
