@@ -150,15 +150,20 @@ class Belt(Pool[int, Answer]):
             if steps > 1:
                 self.waiting.appendleft(begin // PAGESIZE)
                 self._hand_out()
-            for number, (at, end) in enumerate(_pieces(size, steps), 1):
-                with view[start + at : start + end] as room:
-                    fill(room)
-                # A system call on both sides: whoever sees this sees what was written before it.
-                os.pwrite(self._shelf.fd, bytes([number]), begin + _DONE)
+            with view[start : start + size] as room:
+                self._fill(room, steps, fill, begin + _DONE)
         if steps == 1:
             self.waiting.append(begin // PAGESIZE)
             self._hand_out()
         self.turn(0)
+
+    def _fill(self, room: memoryview, steps: int, fill: Callable[[memoryview], object], told: int) -> None:
+        """Fill the room piece by piece; how many there are stands at byte `told` of the shelf each time."""
+        for number, (begin, end) in enumerate(_pieces(len(room), steps), 1):
+            with room[begin:end] as piece:
+                fill(piece)
+            # A system call on both sides: whoever sees this sees what was written before it.
+            os.pwrite(self._shelf.fd, bytes([number]), told)
 
     def digest(self, fd: int, wanted: Sum, judge: Callable[[str], None], /) -> None:
         """The Digester of a pass whose modules lie on this belt."""
