@@ -14,7 +14,7 @@ from pkghook.errors import ModuleError
 from pkghook.ko.elf import EM_MIPS, SHF_ALLOC, SHT_GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
 
     from pkghook.ko.elf import Elf, Section
 
@@ -79,17 +79,13 @@ def debug_sections(elf: Elf) -> frozenset[int]:
 
 def is_unstripped(elf: Elf) -> bool:
     """True if at least one section of the debug set is not empty."""
-    return any(_with_contents(elf, debug_sections(elf)))  # the first will do
+    return any(with_contents(elf))  # the first will do
 
 
-def with_contents(elf: Elf) -> list[int]:
-    """Indices of the sections that are of the debug set themselves, and not empty; ascending."""
-    return list(_with_contents(elf, sorted(debug_sections(elf))))
-
-
-def _with_contents(elf: Elf, indices: Iterable[int]) -> Iterator[int]:
+def with_contents(elf: Elf) -> Iterator[int]:
+    """Indices, in no order, of the sections that are of the debug set themselves, and not empty. Never 0."""
     names, kinds, flags, sizes = elf.columns.name, elf.columns.type, elf.columns.flags, elf.columns.size
-    return (i for i in indices if sizes[i] and _is_debug(names[i], kinds[i], flags[i], elf.machine))
+    return (i for i in debug_sections(elf) if sizes[i] and _is_debug(names[i], kinds[i], flags[i], elf.machine))
 
 
 def debug_bytes(elf: Elf) -> int:

@@ -186,7 +186,7 @@ def _digest(image: Image) -> str:
 
 def _going(elf: Elf) -> str:
     """The first of the sections that would go, and how many more."""
-    own = debugset.with_contents(elf)
+    own = sorted(debugset.with_contents(elf))
     names = map(elf.columns.name.__getitem__, own[:NAMED])
     shown = ", ".join([name.decode("utf-8", "backslashreplace") for name in names])
     return shown + (f" and {len(own) - NAMED} more" if len(own) > NAMED else "")
