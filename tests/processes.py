@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -34,18 +35,22 @@ def gone(pids: Iterable[int], seconds: float = 1.0) -> bool:
     return until(lambda: not any(map(alive, watched)), seconds)
 
 
+def _children(pid: int) -> Iterator[int]:
+    """The children of all threads of `pid`; of those that end while they are looked at, none."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with suppress(FileNotFoundError, ProcessLookupError):
+                yield from map(int, Path(f"/proc/{pid}/task/{task}/children").read_text("ascii").split())
+
+
 def descendants(pid: int) -> set[int]:
     """All processes below `pid`, as /proc has them now."""
     found: set[int] = set()
     todo = [pid]
     while todo:
-        for task in Path(f"/proc/{todo.pop()}/task").glob("*/children"):
-            try:
-                children = {int(word) for word in task.read_text("ascii").split()}
-            except OSError:
-                continue
-            todo += children - found
-            found |= children
+        children = set(_children(todo.pop())) - found
+        todo += children
+        found |= children
     return found
 
 
