@@ -95,9 +95,10 @@ def dispatch(args: Sequence[str], *, last: bool = False) -> int:
     import gc
     from contextlib import suppress
 
-    from pkghook import stopping
+    from pkghook import stopping, stuck
 
     if last:  # the process is ours
+        stuck.end_when_stuck()
         gc.set_threshold(100_000)  # thousands of values without cycles are not worth looking through for them
         with suppress(MemoryError):
             bytes(_KEPT)

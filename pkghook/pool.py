@@ -20,7 +20,7 @@ from collections import deque
 from struct import Struct
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from pkghook import stopping
+from pkghook import stopping, stuck
 from pkghook.errors import WorkerError
 from pkghook.values import NamedTuple
 
@@ -279,6 +279,7 @@ class Pool(Generic[T, R]):
             _own_group(0)
             _die_with_parent(life)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, stopping.SIGNALS)
+            stuck.end_when_stuck()
             # What the parent made stays shared with it, and our values hold no cycles worth looking for often.
             gc.freeze()
             gc.set_threshold(GC_THRESHOLD)

@@ -294,7 +294,7 @@ def _gzip(image: bytes) -> bytes:
 
     # zlib writes the header of `gzip -n`: no flags, no time, operating system Unix
     encoder = zlib.compressobj(6, zlib.DEFLATED, _GZIP)
-    return encoder.compress(image) + encoder.flush()
+    return _fed(image, encoder.compress, encoder.flush)
 
 
 def _xz(image: bytes) -> bytes:
@@ -302,7 +302,15 @@ def _xz(image: bytes) -> bytes:
 
     # what `--lzma2=dict=1MiB` means to xz: its default preset with another dictionary
     chain = [{"id": lzma.FILTER_LZMA2, "preset": lzma.PRESET_DEFAULT, "dict_size": 1 << 20}]
-    return lzma.compress(image, lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=chain)
+    encoder = lzma.LZMACompressor(lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=chain)
+    return _fed(image, encoder.compress, encoder.flush)
+
+
+def _fed(image: bytes, take: Callable[[memoryview], bytes], end: Callable[[], bytes]) -> bytes:
+    """What an encoder makes of `image`, given to it in pieces: no call shall take minutes (see pkghook/stuck.py)."""
+    with memoryview(image) as view:
+        pieces = [take(view[at : at + _CHUNK]) for at in range(0, len(view), _CHUNK)]
+    return b"".join((*pieces, end()))
 
 
 def _zstd(image: bytes) -> bytes:

@@ -18,7 +18,7 @@ LEVELS = (
     ("findings",),
     ("errors",),
     ("model",),
-    ("atomic", "fields", "parcel", "proc", "settings", "stopping"),
+    ("atomic", "fields", "parcel", "proc", "settings", "stopping", "stuck"),
     WINGS,
     ("split",),
     ("attempt", "pool"),
