@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -52,6 +53,20 @@ def descendants(pid: int) -> set[int]:
         todo += children
         found |= children
     return found
+
+
+def leads(pid: int) -> bool:
+    """Whether a process is there and has a process group of its own, as the workers of a run have."""
+    with suppress(ProcessLookupError):
+        return os.getpgid(pid) == pid
+    return False
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill those of these processes that have not ended by themselves."""
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def open_handles() -> set[str]:

@@ -18,7 +18,7 @@ from tests import inprocess, modules
 from tests.faults.shim import Action, Board, Rule
 from tests.inprocess import HOME
 from tests.jobs import CHECKOUT
-from tests.processes import alive, descendants, until
+from tests.processes import descendants, kill, until
 
 LIMIT = 300 << 10  # bytes of an unstripped module: of many small ones more are begun and ended in the same time
 LINKED = ("linked-1.ko", "linked-2.ko", "linked-3.ko")
@@ -121,9 +121,8 @@ class Turn:
     def end(self) -> None:
         """Nothing of the turn runs any more."""
         for process in self.processes:
-            for pid in {process.pid, *descendants(process.pid)}:
-                if process.poll() is None and alive(pid):
-                    os.kill(pid, 9)
+            if process.poll() is None:
+                kill({process.pid, *descendants(process.pid)})
             process.communicate()
 
     # --- what is there afterwards ---

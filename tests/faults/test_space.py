@@ -130,6 +130,7 @@ def test_read_only_in_the_middle(ground_for: Callable[[int], Ground], space: Spa
 
 # --- memory ----------------------------------------------------------------------------------------------------------
 
+HANGS = 10 * ENOUGH  # seconds until a worker that hangs in the interpreter has been ended, twice (pkghook/stuck.py)
 LOWEST, HIGHEST = 4 << 20, 256 << 20  # bytes of address space between which the least that is enough is looked for
 SPREAD = (0.92, 1.04)  # of that
 # What CPython does where memory does not even suffice for the exception that says so: the end, or a word beside it.
@@ -144,7 +145,7 @@ def enough(ground: Ground) -> int:
         middle = (low + high) // 2
         with ground.turn() as turn:
             process = limited(turn, middle)
-            process.communicate(timeout=ENOUGH)
+            process.communicate(timeout=HANGS)
             low, high = (middle, high) if process.returncode else (low, middle)
     return high
 
@@ -165,7 +166,7 @@ def test_little_memory(ground_for: Callable[[int], Ground], number: int, tell: T
             break
         with ground.turn() as turn:
             process = limited(turn, int(luck.uniform(*SPREAD) * least))
-            out, err = process.communicate(timeout=ENOUGH)
+            out, err = process.communicate(timeout=HANGS)
             places = turn.board.places
             assert not places or gone([place.pid for place in places])
             if not places or places[0].phase is Phase.START:

@@ -22,7 +22,7 @@ from pkghook.sources import Found, place
 from tests import inprocess, modules
 from tests.inprocess import HOME
 from tests.jobs import CHECKOUT
-from tests.processes import alive, descendants, gone, until
+from tests.processes import descendants, gone, kill, leads, until
 from tests.support import need_tool
 
 NUMBER = 100
@@ -107,9 +107,8 @@ def running(bench: Bench, tmp_path: Path, slow: str) -> Iterator[tuple[Path, sub
         assert until(lambda: bench_count(bench, root) >= 3)
         yield root, process
     finally:
-        for pid in {process.pid, *descendants(process.pid)}:
-            if alive(pid):
-                os.kill(pid, signal.SIGKILL)
+        if process.poll() is None:
+            kill({process.pid, *descendants(process.pid)})
         process.communicate()
 
 
@@ -213,8 +212,7 @@ def test_worker_killed_is_nobodys_loss(bench: Bench, tmp_path: Path, slow: str) 
     root = bench.copy(tmp_path / "root")
     process = bench.start(root, "--chain", "objcopy", path=slow)
     assert until(lambda: bench_count(bench, root) >= 3)
-    workers = [pid for pid in descendants(process.pid) if os.getpgid(pid) == pid != process.pid]
-    os.kill(workers[0], signal.SIGKILL)
+    os.kill(next(filter(leads, descendants(process.pid))), signal.SIGKILL)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (0, "")
     assert "failed" not in out

@@ -16,7 +16,7 @@ import pytest
 from pkghook import pool, stopping
 from pkghook.errors import EXIT_SIGINT, EXIT_SIGTERM, Interrupted, WorkerError
 from pkghook.pool import Lost
-from tests.processes import alive, gone, open_handles, until
+from tests.processes import alive, gone, kill, open_handles, until
 
 ROOT = Path(__file__).parents[2]
 Work = Callable[[int], object]
@@ -324,9 +324,9 @@ def guarded(started: Parent) -> Iterator[Parent]:
     try:
         yield started
     finally:
-        for pid in [started.process.pid, *started.pids()]:
-            if alive(pid):
-                os.kill(pid, signal.SIGKILL)
+        if started.process.poll() is None:
+            kill([started.process.pid])
+        kill(filter(alive, started.pids()))
         started.process.communicate()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pkghook import proc
+from tests.processes import gone, kill
 
 
 def sh(script: str, timeout: float = 20.0, *, fds: tuple[int, ...] = (), keep_stdout: bool = False) -> proc.Ended:
@@ -25,30 +25,12 @@ def python(script: str, timeout: float = 20.0) -> proc.Ended:
     return proc.run([sys.executable, "-c", script], timeout=timeout)
 
 
-def alive(pid: int) -> bool:
-    """Whether the process runs (a zombie does not)."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0] not in "ZX"
-    except FileNotFoundError:
-        return False
-
-
-def gone(pid: int) -> bool:
-    """Whether the process ends within a few seconds."""
-    deadline = time.monotonic() + 5
-    while alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return not alive(pid)
-
-
 @pytest.fixture
 def pidfile(tmp_path: Path) -> Iterator[Path]:
     """Where scripts write the numbers of what they start; what is left of those is ended afterwards."""
     path = tmp_path / "pids"
     yield path
-    for pid in path.read_text("ascii").split():
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
+    kill(map(int, path.read_text("ascii").split()))
 
 
 # --- how a program ends ----------------------------------------------------------------------------------------------
@@ -181,7 +163,7 @@ def test_what_it_has_started_is_ended_with_it(pidfile: Path) -> None:
     assert ended.timed_out
     pids = [int(word) for word in pidfile.read_text("ascii").split()]
     assert len(pids) == 3
-    assert all(map(gone, pids))
+    assert gone(pids, 5)
 
 
 def test_nobody_waits_for_an_independent_grandchild(pidfile: Path) -> None:
@@ -214,7 +196,7 @@ def test_nothing_is_left_when_we_are_interrupted(pidfile: Path) -> None:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
-    assert gone(int(pidfile.read_text("ascii")))
+    assert gone([int(pidfile.read_text("ascii"))], 5)
 
 
 def test_no_handle_leaks() -> None:
@@ -318,7 +300,7 @@ def test_a_stream_that_stalls(pidfile: Path, noise: str) -> None:
         assert stream.read(100) == b""
         assert stream.ended().timed_out
     assert time.monotonic() - start < 20
-    assert all(gone(int(word)) for word in pidfile.read_text("ascii").split())
+    assert gone(map(int, pidfile.read_text("ascii").split()), 5)
 
 
 def test_a_slow_reader_is_no_stall() -> None:
@@ -333,7 +315,7 @@ def test_a_stream_left_early_is_ended(pidfile: Path) -> None:
     with streamed(f"echo $$ > {pidfile}; exec yes") as stream:
         assert stream.read(2) == b"y\n"
     assert stream.closed
-    assert gone(int(pidfile.read_text("ascii")))
+    assert gone([int(pidfile.read_text("ascii"))], 5)
 
 
 def test_a_stream_that_closes_its_output_and_stays() -> None:
