@@ -22,6 +22,7 @@ DEB = ("build-essential", "debhelper", "dh-python", "pybuild-plugin-pyproject", 
 DKMS = ("dkms", "linux-headers-cloud-amd64")
 WHOLE = (*LIBRARIES, *TOOLS, *RPM, *DEB, *DKMS)
 SMALL = ("python3", "python3-pyelftools", "python3-zstandard", "binutils", "elfutils", *RPM)
+LIBRPM = ("rpm", "rpm-common", "librpm9", "librpmbuild9", "librpmio9", "librpmsign9", "rpm2cpio", "debugedit")
 
 # Whose versions are shown, where they are there.
 SHOWN = ("python3", "binutils", "elfutils", "llvm", "rpm", "debugedit", "debhelper", "dkms", "kmod", *LIBRARIES[1:])
@@ -33,14 +34,21 @@ CHECKOUT, SITE, ALONE = "/srv/pkghook", "/srv/site", "/srv/alone"
 
 
 class Suite(NamedTuple):
-    """One release, and which kernel of tests/setup/kernels.py is its own."""
+    """One system, and which kernel of tests/setup/kernels.py is its own."""
 
     name: str
     kernel: str
+    release: str = ""  # of Debian, where the name is another
+    also: str = ""  # another one, from which some packages are
+    packages: tuple[str, ...] = WHOLE
+    cells: frozenset[str] = frozenset()  # that are run in it; none stands for all
 
 
+# EL 9 has this rpm, with which no Debian has a Python of today. It brings a find-debuginfo of its own.
+OLD_RPM = (*set(SMALL).difference(LIBRPM), *(f"{name}=4.16.*" for name in LIBRPM))
+RPM_4_16 = Suite("rpm-4.16", "amd64", "bookworm", "bullseye", OLD_RPM, frozenset({"rpm"}))
 SUITES = {suite.name: suite for suite in (
-    Suite("bookworm", "amd64"), Suite("trixie", "amd64-trixie"), Suite("sid", "amd64-sid"),
+    Suite("bookworm", "amd64"), Suite("trixie", "amd64-trixie"), Suite("sid", "amd64-sid"), RPM_4_16,
 )}  # fmt: skip
 
 
@@ -147,12 +155,12 @@ def packages_of(kernel: Path) -> str:
 
 
 @contextmanager
-def opened(suite: Suite, place: Path, packages: tuple[str, ...] = WHOLE, *, plain: bool = False) -> Iterator[System]:
-    """The system for a while, below `place`; SetupError where it cannot be made or entered.
+def opened(suite: Suite, place: Path, packages: tuple[str, ...] = (), *, plain: bool = False) -> Iterator[System]:
+    """The system for a while, below `place`, with its own packages or these; SetupError where it cannot be had.
 
     A container may not have namespaces of its own; with `plain` it is entered by chroot alone there.
     """
-    image = chroots.image(suite.name, packages)
+    image = chroots.image(suite.release or suite.name, packages or suite.packages, suite.also)
     with ExitStack() as stack:
         chroot = stack.enter_context(chroots.unpacked(image, place))
         entered = chroot.run("true")

@@ -87,5 +87,5 @@ def test_a_failure_does_not_stop_the_others(run: Callable[..., tuple[int, str]])
 
 
 def test_unknown_suite(run: Callable[..., tuple[int, str]]) -> None:
-    assert set(SUITES) == {"bookworm", "trixie", "sid"}
+    assert set(SUITES) == {"bookworm", "trixie", "sid", "rpm-4.16"}
     assert run(suites=("potato",))[0] == 2

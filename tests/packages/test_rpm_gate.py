@@ -81,7 +81,7 @@ def test_a_spec_that_allows_unpackaged_files(place: Bench, modules: dict[str, Pa
     install = "touch %{buildroot}/unpackaged"
     refused(place.build(spec(modules, macros=macros, install=install)), "[unstripped]")
     built = place.build(
-        spec(modules, macros=f"{macros}\n%global __brp_strip %{{_rpmconfigdir}}/brp-strip", install=install)
+        spec(modules, macros=f"{macros}\n%global __brp_strip %{{_rpmconfigdir}}/brp-strip", install=install, mode="755")
     )
     assert built.status == int(value == "1"), built.log
     assert "Installed (but unpackaged) file(s) found:\n   /unpackaged" in built.log

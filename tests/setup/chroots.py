@@ -75,9 +75,10 @@ class Chroot(NamedTuple):
         return place
 
 
-def image(suite: str, packages: Sequence[str]) -> Path:
+def image(suite: str, packages: Sequence[str], also: str = "") -> Path:
     """The tar file of a minimal system with `packages` and what they depend on, made where it is missing.
 
+    A package can be NAME=VERSION of the suite `also`, and then all that it needs of there must be named like this.
     SetupError where mmdebstrap, root or an archive for the suite is missing, or the making fails.
     """
     if os.geteuid() != 0:
@@ -88,17 +89,18 @@ def image(suite: str, packages: Sequence[str]) -> Path:
     with kernels.alone(home):
         done = home / f"{suite}-{digest}.tar"
         if not done.exists() or (suite in MOVING and time.time() - done.stat().st_mtime > WEEK):
-            _make(suite, names, done)
+            stanzas = (*_stanzas(suite), *(_stanzas(also) if also else ()))
+            _make(suite, names, "\n".join(stanzas), done)
     return done
 
 
-def _make(suite: str, packages: Sequence[str], done: Path) -> None:
+def _make(suite: str, packages: Sequence[str], stanzas: str, done: Path) -> None:
     if not shutil.which("mmdebstrap"):
         raise SetupError("mmdebstrap is not installed: apt-get install mmdebstrap")
     partial = done.with_suffix(".partial.tar")
     partial.unlink(missing_ok=True)
     sources = done.with_suffix(".sources")
-    sources.write_text("\n".join(_stanzas(suite)), "utf-8")
+    sources.write_text(stanzas, "utf-8")
     options = ("--mode=root", "--variant=minbase", "--dpkgopt=force-unsafe-io", f"--include={','.join(packages)}")
     made = subprocess.run(
         ["mmdebstrap", *options, *(f"--aptopt={line}" for line in APT), suite, str(partial), str(sources)],
