@@ -226,17 +226,17 @@ def test_fix_never_touches_what_rpm_owns(fedora: Path, corpus: Path) -> None:
     assert run("rpm", "--root", fedora, "--dbpath", "/var/lib/rpm", "-Va", "--nodeps") == ""
 
 
-@pytest.mark.parametrize("damage", ["overwritten", "cut", "berkeley", "no rpm"])
+@pytest.mark.parametrize("damage", ["overwritten", "cut", "of another kind", "no rpm"])
 def test_unreadable_rpm_database(fedora: Path, tmp_path: Path, damage: str) -> None:
     """It is said, and nothing is taken for unowned."""
-    database = fedora / "var/lib/rpm/rpmdb.sqlite"
+    database = max((fedora / "var/lib/rpm").iterdir(), key=lambda path: path.stat().st_size)
     environ = {}
     if damage == "overwritten":
         database.write_bytes(b"x" * 4096 + database.read_bytes()[4096:])
     elif damage == "cut":
         os.truncate(database, 8192)
-    elif damage == "berkeley":
-        database.rename(database.with_name("Packages"))
+    elif damage == "of another kind":
+        database.rename(database.with_name("Packages" if database.name == "rpmdb.sqlite" else "rpmdb.sqlite"))
     else:
         environ["PATH"] = str(tmp_path)
     before = inprocess.digests(fedora)
