@@ -14,11 +14,13 @@ import stat
 from contextlib import suppress
 
 from pkghook.errors import InputError
+from pkghook.model import SUFFIXES
 
 PREFIX = ".pkghook-"
 TOKEN_BYTES = 8
 SCRATCH = re.compile(re.escape(PREFIX) + rf"[0-9a-f]{{{2 * TOKEN_BYTES}}}")
 TRIES = 100
+MODULES = tuple(f".ko{suffix}" for suffix in SUFFIXES.values())
 OPEN_ALREADY = ("/dev/std", "/dev/fd/", "/proc/")
 
 
@@ -41,7 +43,9 @@ def write(path: str, data: bytes, *, fsync: bool = False) -> None:
 
 
 def check(path: str) -> None:
-    """InputError if `write` to `path` cannot succeed: to be told before the work rather than after it."""
+    """InputError if `write` to `path` cannot succeed, or must not: to be told before the work rather than after it."""
+    if path.endswith(MODULES):  # a wrong word on the command line shall not cost a module
+        raise InputError(f"{path}: is named like a kernel module and shall not be replaced by something else")
     try:
         mode = _mode(path)
         if stat.S_ISDIR(mode):

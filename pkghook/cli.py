@@ -164,7 +164,7 @@ def _check_words(verb: str, words: Sequence[str]) -> None:
     from pkghook.errors import UsageError
 
     names, hint = VERBS[verb].args, f"pkghook {verb} --help"
-    if len(words) > len(names) and not names[-1].endswith("..."):
+    if len(words) > len(names) and not (names and names[-1].endswith("...")):
         raise UsageError(f"one argument too many: {words[len(names)]}", hint=hint)
     if len(words) < len(names) and not VERBS[verb].optional:
         raise UsageError(f"{verb} needs {names[len(words)].removesuffix('...')}", hint=hint)

@@ -486,7 +486,7 @@ def gather(
     values.setdefault("jobs", len(os.sched_getaffinity(0)))
     names = {row.name for row in table}
     if "keep" in names:
-        values["keep"] = _keeps(cli, environ, file, values.get("keep_dir", Settings().keep_dir))
+        values["keep"] = _keeps(cli, environ, file, values.get("keep_dir"))
     if "baseline" in names:
         values["baseline"] = _paths(next(row for row in table if row.name == "baseline"), cli, environ, file)
     if "severity" in names:
@@ -530,7 +530,7 @@ def _loudness(given: Mapping[str, _Given], values: Mapping[str, object]) -> dict
 # --- keep entries ----------------------------------------------------------------------------------------------------
 
 
-def _keeps(cli: CommandLine, environ: Mapping[str, str], file: _File, keep_dir: str) -> tuple[Keep, ...]:
+def _keeps(cli: CommandLine, environ: Mapping[str, str], file: _File, keep_dir: str | None) -> tuple[Keep, ...]:
     """The entries of all origins, the strongest first."""
     by_hand = [("--keep", text) for text in cli.get("keep", ())]
     by_env = [("PKGHOOK_KEEP", text) for text in environ.get("PKGHOOK_KEEP", "").replace(";", "\n").splitlines()]
@@ -545,13 +545,15 @@ def _keep_text(origin: str, text: str) -> Keep:
         raise SettingError(f"{origin}: {error}", hint="--keep 'GLOB=REASON'") from None
 
 
-def _vendor_keeps(keep_dir: str) -> tuple[Keep, ...]:
+def _vendor_keeps(asked: str | None) -> tuple[Keep, ...]:
+    """Of the directory that was asked for, none for the usual one, which need not be there."""
+    keep_dir = Settings().keep_dir if asked is None else asked
     try:
         names = sorted(name for name in os.listdir(keep_dir) if name.endswith(".toml")) if keep_dir else []
-    except FileNotFoundError:
-        return ()
     except OSError as error:
-        raise SettingError(f"{keep_dir}: {error.strerror}") from None
+        if asked is None and isinstance(error, FileNotFoundError):
+            return ()
+        raise SettingError(f"keep-dir: {keep_dir}: {error.strerror}") from None
     return tuple(entry for name in names for entry in _vendor_file(keep_dir, name))
 
 

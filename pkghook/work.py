@@ -70,13 +70,14 @@ def _judged(order: Order, found: Found, source: Source, blank: Entry) -> Entry:
 
 def _against_record(order: Order, record: Record, seen: Seen) -> tuple[Proof, tuple[Finding, ...]]:
     """The proof that this is still the module that was recorded, or what was lost."""
-    from pkghook.ko.compare import judge_recorded
+    from pkghook.ko.compare import judge_names, judge_recorded
     from pkghook.ko.facts import facts
 
     planned = seen.plan if order.drop == DEBUG_ONLY else plan(seen.elf)
-    return judge_recorded(
-        record, seen.found.path, seen.source.stat, lambda: facts(seen.elf, planned, seen.file.trailer)
-    )
+    names = (seen.found.path, *seen.found.names)
+    proof, told = judge_recorded(record, names, seen.source.stat, lambda: facts(seen.elf, planned, seen.file.trailer))
+    lost = judge_names(record, names, signed=bool(seen.file.signature))
+    return Proof.NONE if lost else proof, (*told, *lost)
 
 
 def _read(order: Order, found: Found, source: Source, blank: Entry) -> Seen:

@@ -36,10 +36,10 @@ def agree(receipt: Receipt, entries: Sequence[Looked]) -> Agreement:
     """
     known = {place(name): entry for entry in receipt.entries for name in (entry.path, *entry.names)}
     pairs = [(looked, _find(known, looked)) for looked in entries]
-    seen = {entry.path for _, entry in pairs if entry}
-    both = [(looked, entry) for looked, entry in pairs if entry and looked.image_size]
+    seen = {entry.path for _, found in pairs for entry in found}
+    both = [(looked, found[0]) for looked, found in pairs if found and looked.image_size]
     return Agreement(
-        tuple(looked._replace(findings=(*looked.findings, *_told(looked, entry))) for looked, entry in pairs),
+        tuple(looked._replace(findings=(*looked.findings, *_told(looked, found))) for looked, found in pairs),
         tuple(make("receipt-unmatched", entry.path) for entry in receipt.entries if entry.path not in seen),
         sum(entry.sizes.image_before for _, entry in both),
         sum(looked.image_size for looked, _ in both),
@@ -53,23 +53,26 @@ def place(path: str) -> str:
     return below.removesuffix(suffix)
 
 
-def _find(known: dict[str, Entry], looked: Looked) -> Entry | None:
+def _find(known: dict[str, Entry], looked: Looked) -> list[Entry]:
+    """What the receipt has under the module's names: more than one where they were different files."""
     places = [place(name) for name in (looked.path, *looked.names)]
     below = [name.partition("/")[2] for name in places]  # a receipt of one kernel's directory has no version in it
-    return next((known[name] for name in (*places, *below) if name in known), None)
+    found = [known[name] for name in places if name in known] or [known[name] for name in below if name in known]
+    return list({entry.path: entry for entry in found}.values())
 
 
-def _told(looked: Looked, entry: Entry | None) -> Iterator[Finding]:
+def _told(looked: Looked, found: Sequence[Entry]) -> Iterator[Finding]:
     if not looked.image_size:  # of a debug tree, or unreadable, which is told already
         return
-    if entry is None:
+    if not found:
         yield make("receipt-missing", looked.path)
-    elif entry.state is State.FAILED:
-        yield make("receipt-mismatch", looked.path, receipt="the module failed in the run that wrote it")
-    else:
+    for entry in found:
         evidence = dict(_differences(looked, entry))
+        if entry.state is State.FAILED:
+            evidence = {"receipt": "the module failed in the run that wrote it"}
         if evidence:
-            yield make("receipt-mismatch", looked.path, **evidence)
+            # which of several names it is about is what the receipt calls it
+            yield make("receipt-mismatch", looked.path if entry is found[0] else entry.path, **evidence)
 
 
 def _differences(looked: Looked, entry: Entry) -> Iterable[tuple[str, Evidence]]:

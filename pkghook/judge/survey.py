@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 MODES = ("check", "audit")
 DEBUG_TREE = "debug tree"
 
+SIGNED, LIVEPATCH = "signed", "livepatch"  # why a module is kept that a setting keeps
+
 
 class Sums(NamedTuple):
     """Numbers of modules, and bytes. A module that is kept on purpose counts in the first two alone."""
@@ -121,9 +123,9 @@ def kept(policy: Policy, entry: Looked) -> Looked:
     if keep:
         return entry._replace(kept=keep.reason)
     if entry.unstripped and entry.signature and policy.signed == "keep":
-        return entry._replace(kept="signed")
+        return entry._replace(kept=SIGNED)
     if entry.unstripped and entry.livepatch and policy.livepatch == "keep":
-        return entry._replace(kept="livepatch")
+        return entry._replace(kept=LIVEPATCH)
     return entry
 
 
@@ -169,10 +171,18 @@ def _is_damaged(entry: Looked) -> bool:
     return any(each.severity is Severity.ERROR and each.id != "unstripped" for each in entry.findings)
 
 
+def _left_alone(policy: Policy, entry: Looked, finding: Finding) -> bool:
+    if silenced(policy, finding):
+        return True
+    by_setting = entry.kept in {SIGNED, LIVEPATCH} and not kept_by(policy, entry.path, *entry.names)
+    return bool(entry.kept) and (finding.id == "unstripped" or not by_setting)
+
+
 def judge(survey: Survey, policy: Policy) -> Verdict:
     """The verdict: fails on a finding of at least `policy.fail_on` that no keep entry silences.
 
-    The findings of a module that is kept on purpose are left alone as well.
+    Those of a module that a keep entry keeps are left alone as well; of one that a setting keeps, which is about
+    stripping, only that it is unstripped.
     """
     counted: list[Finding] = []
     left: list[Finding] = []
@@ -180,6 +190,6 @@ def judge(survey: Survey, policy: Policy) -> Verdict:
         (left if silenced(policy, each) else counted).append(weighed(policy.severities, each))
     for entry in survey.entries:
         for each in entry.findings:
-            (left if entry.kept or silenced(policy, each) else counted).append(weighed(policy.severities, each))
+            (left if _left_alone(policy, entry, each) else counted).append(weighed(policy.severities, each))
     passed = all(each.severity < policy.fail_on for each in counted)
     return Verdict(passed, tuple(sorted(counted, key=order)), tuple(sorted(left, key=order)))

@@ -246,15 +246,16 @@ OBLIGATIONS: Sequence[Callable[[Facts, Facts], Iterator[Fault]]] = (
 
 
 def judge_recorded(
-    record: Record, path: str, status: os.stat_result | None, now: Callable[[], Facts]
+    record: Record, names: Sequence[str], status: os.stat_result | None, now: Callable[[], Facts]
 ) -> tuple[Proof, tuple[Finding, ...]]:
-    """Is the module at `path` the recorded one? RECORDED if it is; else NONE, with what was lost as findings.
+    """Is the module of these `names` the recorded one? RECORDED if it is; else NONE, with what was lost as findings.
 
+    It is held against what the record has under the first of the names that it knows; for the others see `judge_names`.
     `status` is that of the open file, None for one in a package; `now` reads it and works out its facts, and is not
     called for a file that nobody touched.  What it raises as ModuleError is what became of the module.  A signature
     that was lost, or that no longer fits, is an error; another one is told.
     """
-    recorded = record.find(path)
+    path, recorded = next(record.known(names), (names[0], None))
     if recorded is None:
         return Proof.NONE, (make("record-missing", path),)
     if status and recorded.identity and recorded.identity == identity(status):
@@ -267,6 +268,24 @@ def judge_recorded(
     findings = (*_told(path, faults), *_signature(path, recorded.facts, facts, changed=bool(faults)))
     broken = any(finding.severity is Severity.ERROR for finding in findings)
     return Proof.NONE if broken else Proof.RECORDED, findings
+
+
+def judge_names(record: Record, names: Sequence[str], *, signed: bool) -> tuple[Finding, ...]:
+    """What was lost where one module has names now under which the record has several that were not the same.
+
+    `signed` is whether it has a signature.
+    """
+    known = list(record.known(names))
+    found: list[Finding] = []
+    for name, other in known[1:]:
+        first = known[0][1]
+        if other is not first:
+            faults = compare(other.facts, first.facts)
+            # Two that were one module to the loader may have been stripped differently: one way there is no fault then.
+            found += _told(name, faults if faults and compare(first.facts, other.facts) else ())
+            if other.facts.signature and not signed:
+                found.append(make("signature-lost", name, bytes=other.facts.signature))
+    return tuple(found)
 
 
 def _ruined(path: str, recorded: Facts, error: ModuleError) -> Iterator[Finding]:

@@ -171,7 +171,7 @@ def _proven(seen: Looked, record: Record, elf: Elf, planned: Plan, file: ModuleF
     from pkghook.ko.facts import facts
 
     now = partial(facts, elf, planned, file.trailer)
-    proof, findings = judge_recorded(record, seen.path, None, now)
+    proof, findings = judge_recorded(record, (seen.path, *seen.names), None, now)
     return _with(seen._replace(proof=proof), *findings)
 
 

@@ -29,7 +29,7 @@ from pkghook.values import NamedTuple
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from pkghook.fields import Fields
 
@@ -84,6 +84,10 @@ class Record:
     def find(self, path: str) -> Recorded | None:
         """The module of that path, or of that path with another compression."""
         return self._by_name.get(path) or self._by_stem.get(stem(path))
+
+    def known(self, names: Iterable[str]) -> Iterator[tuple[str, Recorded]]:
+        """Each name that the record has, with what it was."""
+        return ((name, entry) for name in names if (entry := self.find(name)))
 
     def unmatched(self, paths: Iterable[str]) -> tuple[Finding, ...]:
         """A record-unmatched finding for each module that has no name among `paths`, all those of the tree."""

@@ -13,6 +13,7 @@ from pkghook.judge import policy as policies
 from pkghook.judge import survey
 from pkghook.judge.baseline import too_large
 from pkghook.ko.look import Ask
+from pkghook.model import Proof
 from pkghook.stories.against import compare, last_release
 from pkghook.stories.looking import Sight, look_at
 from pkghook.stories.passing import DEBUG_TREE
@@ -152,6 +153,7 @@ def _judged(
         findings += agreed.findings
         shrunk.append(Shrunk(agreed.before, agreed.now))
     if record:
+        entries = [_one_module(record, entry) for entry in entries]
         findings += record.unmatched([name for entry in entries for name in (entry.path, *entry.names)])
         shrunk.append(_since(record, entries))
     findings += [finding for each in shrunk for finding in _too_little(each, settings)]
@@ -184,8 +186,19 @@ def _without_modules(sights: Sequence[Sight]) -> Iterator[Finding]:
             yield make("no-modules", sight.facts.path, debug_modules=len(sight.entries))
 
 
+def _one_module(record: Record, entry: Looked) -> Looked:
+    """The entry, with what was lost where its further names were other modules: those of a package are known late."""
+    if not (entry.names and entry.image_size):
+        return entry
+    from pkghook.ko.compare import judge_names
+
+    lost = judge_names(record, (entry.path, *entry.names), signed=bool(entry.signature))
+    return entry._replace(proof=Proof.NONE, findings=(*entry.findings, *lost)) if lost else entry
+
+
 def _since(record: Record, entries: Sequence[Looked]) -> Shrunk:
-    pairs = [(known.facts.size, e.image_size) for e in entries if e.image_size and (known := record.find(e.path))]
+    known = [(next(record.known((e.path, *e.names)), None), e.image_size) for e in entries if e.image_size]
+    pairs = [(found[1].facts.size, size) for found, size in known if found]
     return Shrunk(sum(before for before, _ in pairs), sum(now for _, now in pairs))
 
 

@@ -44,6 +44,7 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     """
     del out
     (root,) = args
+    atomic.check(settings.out)
     with Tree(root) as tree:
         walk = tree.walk(settings.include_debug)
         answers = _record_all(tree, walk, settings, err)

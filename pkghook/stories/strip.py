@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pkghook import atomic, parcel, report
 from pkghook.chain import steps
 from pkghook.chain.tools import Tools
-from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, SettingError
+from pkghook.errors import EXIT_CLEAN, EXIT_FINDINGS, SettingError, UsageError
 from pkghook.findings import registry
 from pkghook.judge import policy as policies
 from pkghook.ko.plan import Drop
@@ -42,6 +42,8 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     record = _record(settings.before) if settings.before else None
     splitting.check(settings)
     if settings.receipt:
+        if settings.before and os.path.realpath(settings.receipt) == os.path.realpath(settings.before):
+            raise UsageError(f"{settings.receipt}: the receipt would replace the record")
         atomic.check(settings.receipt)
     with Tree(root) as tree:
         if not settings.dry_run:
@@ -64,7 +66,8 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     from pkghook.judge.rules import excuse
 
     entries = [excuse(policy, entry) for entry in splitting.settled(entries, order.splitting)]
-    unmatched = record.unmatched([found.path for found in walk.modules]) if record else ()
+    names = [name for found in walk.modules for name in (found.path, *found.names)]
+    unmatched = record.unmatched(names) if record else ()
     receipt = _receipt(order, walk, entries, (*walk.findings, *swept, *unmatched), wanted)
     return _tell(receipt, policy, settings, out)
 

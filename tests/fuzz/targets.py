@@ -126,9 +126,9 @@ def by_record(data: bytes, before: Elf, planned: Plan, after: Elf) -> tuple[Faul
     """What the other verifier says, which has digests of the module before."""
     trailer, now = TRAILERS[crc32(data) % len(TRAILERS)]
     recorded = facts(before, planned, trailer)
-    judge_recorded(Record([]), NAME, None, lambda: recorded)
+    judge_recorded(Record([]), (NAME,), None, lambda: recorded)
     known = Record([Recorded(NAME, recorded)])
-    judge_recorded(known, NAME, None, lambda: facts(after, plan(after), now))
+    judge_recorded(known, (NAME,), None, lambda: facts(after, plan(after), now))
     return compare(recorded, facts(after, plan(after)))
 
 

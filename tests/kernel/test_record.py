@@ -21,7 +21,7 @@ from pkghook.ko.plan import plan
 from pkghook.model import Compression, Proof
 from pkghook.sources import Found
 from pkghook.sources.tree import Tree
-from tests import shapes
+from tests import inprocess, shapes
 from tests.support import need_kernel, need_tool
 from tests.surgery import Patient, native_strip
 
@@ -60,7 +60,7 @@ class Build(NamedTuple):
             return facts(elf, plan(elf), module.trailer)
 
         try:
-            proof, findings = judge_recorded(self.record, found.path, source.stat, now)
+            proof, findings = judge_recorded(self.record, (found.path,), source.stat, now)
         finally:
             os.close(source.fd)
         return proof, list(findings)
@@ -371,3 +371,35 @@ def recorded_in_place(root: Path, where: Path) -> Build:
     """A tree that nobody may write to."""
     assert cli.main(["record", str(root), "--out", str(where), "-q"]) == 0
     return Build(root, record.read(str(where)))
+
+
+# --- names that are linked after the record --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(corpus: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Two small modules that were recorded in `root.record`, as a.ko and b.ko."""
+    sources = sorted(need_kernel(corpus, "amd64", "dbg").rglob("xt_[hm]*.ko"))[:2]
+    home = planted([], tmp_path / "root") / HOME
+    for source, name in zip(sources, "ab", strict=True):
+        shutil.copyfile(source, home / f"{name}.ko")
+    recorded(tmp_path / "root")
+    return home / "a.ko", home / "b.ko"
+
+
+@pytest.mark.parametrize("verb", ["strip", "check"])
+def test_a_link_in_the_place_of_another_module(pair: tuple[Path, Path], verb: str, tmp_path: Path) -> None:
+    """Neither passes: the bytes under its name are not what was recorded there."""
+    pair[1].unlink()
+    pair[1].hardlink_to(pair[0])
+    done = inprocess.call(verb, tmp_path / "root", "--before", tmp_path / "root.record")
+    assert done.status == 1
+    assert f"{HOME}/b.ko: a section that the kernel loads changed" in done.out
+    assert "record-unmatched" not in done.out
+
+
+def test_a_link_of_the_module_itself(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """Under a name that comes before its own."""
+    (pair[0].parent / "0.ko").hardlink_to(pair[0])
+    done = inprocess.call("strip", tmp_path / "root", "--before", tmp_path / "root.record", "--fail-on", "warning")
+    assert (done.status, done.out.splitlines()[-1]) == (0, "passed"), done.out

@@ -125,3 +125,12 @@ def test_what_nobody_read_is_not_compared() -> None:
     """Modules of debug trees, damaged ones: those have their own findings."""
     found = agree(of(entry()), [looked(image_size=0, kept="debug tree", sha256="")])
     assert (told(found), found.before, found.now) == ([], 0, 0)
+
+
+def test_names_of_one_module_that_were_two() -> None:
+    """By a hard link made since: one of them is another module now, whichever name comes first."""
+    receipt = of(entry("a.ko"), entry("b.ko", sha256_after=OTHER, build_id="03"))
+    for first, second in (("a.ko", "b.ko"), ("b.ko", "a.ko")):
+        found = agree(receipt, [looked(first, names=(f"{HOME}/{second}",))])
+        assert told(found) == [("receipt-mismatch", f"{HOME}/b.ko")]
+    assert told(agree(of(entry("a.ko"), entry("b.ko")), [looked("a.ko", names=(f"{HOME}/b.ko",))])) == []

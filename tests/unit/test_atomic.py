@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from pkghook import atomic
+from pkghook import atomic, cli
 from pkghook.errors import InputError
 
 
@@ -158,3 +158,15 @@ def test_directory_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(os, "listdir", refused)
     atomic.write(str(tmp_path / "f"), b"new")
     assert (tmp_path / "f").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", ["a.ko", "a.ko.xz", "a.ko.gz", "a.ko.zst"])
+def test_modules_are_not_replaced(tmp_path: Path, name: str) -> None:
+    """A receipt or record that is named like one: by a wrong word on the command line."""
+    (tmp_path / name).write_bytes(b"module")
+    with pytest.raises(InputError, match="is named like a kernel module"):
+        atomic.check(str(tmp_path / name))
+    for argv in (["strip", "--dry-run", "--receipt"], ["strip", "--receipt"], ["record", "--out"]):
+        assert cli.main([*argv, str(tmp_path / name), str(tmp_path)]) == 2
+    assert (tmp_path / name).read_bytes() == b"module"
+    assert os.listdir(tmp_path) == [name]

@@ -148,6 +148,8 @@ def test_help_of_a_verb(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
         ),
         (["strip"], "strip needs ROOT", "pkghook strip --help"),
         (["strip", "a", "b"], "one argument too many: b", "pkghook strip --help"),
+        (["tools", "x"], "one argument too many: x", "pkghook tools --help"),
+        (["audit", "x", "y"], "one argument too many: x", "pkghook audit --help"),
         (["verify"], "verify needs BEFORE", "pkghook verify --help"),
         (["verify", "a"], "verify needs AFTER", "pkghook verify --help"),
         (["strip", "a", "--dry"], "unrecognized arguments: --dry", "pkghook strip --help"),
@@ -195,9 +197,9 @@ def test_what_the_story_gets(
         return 1
 
     story(args[0], run)
-    assert cli.main([args[0], *args[1:], "--keep-dir", "none"] if args[0] == "strip" else args) == 1
+    assert cli.main([args[0], *args[1:], "--keep-dir", ""] if args[0] == "strip" else args) == 1
     assert got[0][0] == words
-    defaults = {"jobs": len(os.sched_getaffinity(0))} | ({"keep_dir": "none"} if args[0] == "strip" else {})
+    defaults = {"jobs": len(os.sched_getaffinity(0))} | ({"keep_dir": ""} if args[0] == "strip" else {})
     assert got[0][1] == Settings()._replace(**(defaults | settings))  # type: ignore[arg-type]
 
 

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,7 +189,7 @@ def judged(was: Recorded, now: Facts | None, status: os.stat_result, path: str =
         assert now is not None, "the facts were worked out for nothing"
         return now
 
-    proof, findings = compare.judge_recorded(Record([was]), path, status, ask)
+    proof, findings = compare.judge_recorded(Record([was]), (path,), status, ask)
     return proof, list(findings)
 
 
@@ -205,6 +206,28 @@ def test_untouched_file_is_not_looked_at(tmp_path: Path) -> None:
     assert ids(judged(was, known(native_strip(shapes.module())), path.stat())) == (Proof.RECORDED, [])
     broken = known(bytes(Patient(shapes.module()).set_header(flags=1)))
     assert ids(judged(was, broken, path.stat())) == (Proof.NONE, ["header-changed"])
+
+
+def names_judged(one: bytes, other: bytes, *, signed: bool = False) -> list[tuple[str, str]]:
+    """What is said where a.ko and b.ko were recorded as these and are one file now: ids and subjects."""
+    entries = Record([Recorded("a.ko", known(one)), Recorded("b.ko", known(other)._replace(signature=signed * 9))])
+    return [(each.id, each.subject) for each in compare.judge_names(entries, ("a.ko", "b.ko", "new.ko"), signed=False)]
+
+
+def test_names_of_one_module_that_were_two() -> None:
+    module, broken = shapes.module(), bytes(Patient(shapes.module()).set_header(flags=1))
+    assert names_judged(module, module) == names_judged(module, native_strip(module)) == []
+    assert names_judged(native_strip(module), module) == []
+    assert names_judged(module, broken) == [("header-changed", "b.ko")]
+    assert names_judged(module, module, signed=True) == [("signature-lost", "b.ko")]
+
+
+def test_a_new_name_is_no_new_module() -> None:
+    """It may come first in the order of names."""
+    was = Record([Recorded("b.ko", known(shapes.module()))])
+    ask = partial(known, native_strip(shapes.module()))
+    assert compare.judge_recorded(was, ("a.ko", "b.ko"), None, ask) == (Proof.RECORDED, ())
+    assert [each.subject for each in compare.judge_recorded(was, ("a.ko",), None, ask)[1]] == ["a.ko"]
 
 
 def test_no_identity_for_a_file_just_written(tmp_path: Path) -> None:

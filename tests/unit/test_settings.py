@@ -73,7 +73,7 @@ _listdir = os.listdir
 
 
 def _no_vendor(path: str) -> list[str]:
-    return [] if path == Settings().keep_dir else _listdir(path)
+    return [] if path in {Settings().keep_dir, "d"} else _listdir(path)
 
 
 def write(text: str, name: str = "pkghook.toml") -> str:
@@ -291,11 +291,14 @@ def test_vendor_file_with_settings() -> None:
     assert fails({"keep_dir": "keep.d"}).message == "keep.d/a.toml: jobs: only [[keep]] entries may stand here"
 
 
-def test_vendor_directory_may_be_absent_but_not_a_file() -> None:
-    assert gather({"keep_dir": "none"}, {}).keep == ()
-    assert gather({"keep_dir": ""}, {}).keep == ()
+def test_vendor_directory_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual one need not be; who names another counts on what is in it."""
     write("", "file")
-    assert fails({"keep_dir": "file"}).message == "file: Not a directory"
+    for name, reason in (("file", "Not a directory"), ("nowhere", "No such file or directory")):
+        assert fails({"keep_dir": name}).message == f"keep-dir: {name}: {reason}"
+        assert fails({}, {"PKGHOOK_KEEP_DIR": name}).message == f"keep-dir: {name}: {reason}"
+    monkeypatch.setattr(os, "listdir", lambda _: _listdir("nowhere"))
+    assert gather({}, {}).keep == gather({"keep_dir": ""}, {}).keep == ()
 
 
 # --- severities ------------------------------------------------------------------------------------------------------

@@ -78,6 +78,17 @@ def test_modules_that_are_kept_close_no_gate() -> None:
     assert [each.matched for each in found.overrides] == [(f"{HOME}/b.ko",)]
 
 
+def test_what_a_setting_keeps_may_still_be_another_module() -> None:
+    """It excuses that the module is unstripped, and nothing else."""
+    other = Finding("alloc-changed", Severity.ERROR, f"{HOME}/b.ko")
+    signed = fat(signature="present")
+    signed = signed._replace(findings=(*signed.findings, other))
+    verdict = survey.judge(of(signed, policy=Policy(signed="keep")), Policy(signed="keep"))
+    assert (verdict.passed, ids(verdict.findings), ids(verdict.silenced)) == (False, ["alloc-changed"], ["unstripped"])
+    by_entry = Policy(signed="keep", keeps=(Keep("**", "", "signed", "--keep"),))
+    assert survey.judge(of(signed, policy=by_entry), by_entry).passed
+
+
 def test_findings_that_are_left_alone() -> None:
     policy = Policy(keeps=(Keep("**", "unstripped", "debug kernel", "--keep"),))
     found = of(fat(), policy=policy)
