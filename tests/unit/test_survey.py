@@ -83,9 +83,9 @@ def test_what_a_setting_keeps_may_still_be_another_module() -> None:
     other = Finding("alloc-changed", Severity.ERROR, f"{HOME}/b.ko")
     signed = fat(signature="present")
     signed = signed._replace(findings=(*signed.findings, other))
-    verdict = survey.judge(of(signed, policy=Policy(signed="keep")), Policy(signed="keep"))
+    verdict = survey.judge(of(signed, policy=Policy(signed=Signed.KEEP)), Policy(signed=Signed.KEEP))
     assert (verdict.passed, ids(verdict.findings), ids(verdict.silenced)) == (False, ["alloc-changed"], ["unstripped"])
-    by_entry = Policy(signed="keep", keeps=(Keep("**", "", "signed", "--keep"),))
+    by_entry = Policy(signed=Signed.KEEP, keeps=(Keep("**", "", "signed", "--keep"),))
     assert survey.judge(of(signed, policy=by_entry), by_entry).passed
 
 
