@@ -2,7 +2,7 @@
 
 Its forms (sqlite, ndb, Berkeley DB) are known to rpm alone, and an rpm built without one of them says so.  A query can
 make files where there is no database, and an exit status of 0 comes with no answer then; so a foreign root's database
-is copied first, and the packages in an answer are counted.  Tried with rpm 4.18.
+is copied first, the packages in an answer are counted, and an error on stderr counts.  Tried with rpm 4.18.
 """
 
 from __future__ import annotations
@@ -79,11 +79,12 @@ def _query(directory: str) -> tuple[dict[str, Owner], int, str]:
     argv = [tool, "--dbpath", directory, "--query", "--all", "--queryformat", QUERY]
     ended = proc.run(argv, timeout=TIMEOUT, keep_stdout=True)
     files, packages = _parse(ended.stdout.decode("utf-8", "surrogateescape").split("\n"))
-    if ended.status == 0:
-        return files, packages, ""
     said = ended.stderr.decode("utf-8", "replace").strip().replace(directory, "...").splitlines()
+    errors = [line.removeprefix("error:").strip() for line in said if line.startswith("error:")]
+    if ended.status == 0 and not errors:  # it passes over a damaged header with a word on stderr, and ends with 0
+        return files, packages, ""
     how = ended.error or ("it took too long" if ended.timed_out else f"exit status {ended.status}")
-    return files, packages, said[0].removeprefix("error: ") if said else how
+    return files, packages, next(filter(None, [*errors, *said, how]))
 
 
 def _parse(lines: Iterable[str]) -> tuple[dict[str, Owner], int]:

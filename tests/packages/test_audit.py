@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import sqlite3
 import subprocess
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -158,6 +161,21 @@ def test_removed_package_owns_nothing(debian: Path, corpus: Path) -> None:
     assert int(evidence["bytes"]) > 1000
 
 
+def test_fix_beside_a_killed_dpkg(debian: Path, corpus: Path, unstripped: Path) -> None:
+    """What it installed last is in its journal alone."""
+    path = f"usr/lib/modules/{release(corpus)}/extra/late.ko"
+    home = debian.parent / "more"
+    trees.put(home, "late/DEBIAN/postinst", b"#!/bin/sh\nkill -9 $PPID\n")
+    (home / "late/DEBIAN/postinst").chmod(0o755)
+    words = ("--force-script-chrootless", "-i", deb(home, "late", {path: unstripped}))
+    done = subprocess.run([need_tool("dpkg"), f"--root={debian}", *words], capture_output=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert b"Package: late" not in (debian / "var/lib/dpkg/status").read_bytes()
+    seen = audit(debian, "--fix")
+    assert seen.entry("late.ko")["owner"] == "dpkg:late"
+    assert (debian / path).read_bytes() == unstripped.read_bytes()
+
+
 # --- RPM -------------------------------------------------------------------------------------------------------------
 
 SPEC = """\
@@ -245,6 +263,19 @@ def test_unreadable_rpm_database(fedora: Path, tmp_path: Path, damage: str) -> N
     assert seen.evidence("package-database-unreadable")["kind"] == "rpm"
     assert "kernel-unowned" not in {id for id, _ in seen.findings}
     assert [id for id, _ in seen.findings].count("fix-left-alone") == 3
+
+
+def test_damaged_header_in_the_rpm_database(fedora: Path) -> None:
+    """rpm passes over it, and ends with 0."""
+    database = fedora / "var/lib/rpm/rpmdb.sqlite"
+    if not database.exists():
+        pytest.skip("this rpm has another database than sqlite")
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("UPDATE Packages SET blob = zeroblob(64) WHERE hnum = (SELECT min(hnum) FROM Packages)")
+    before = inprocess.digests(fedora)
+    seen = audit(fedora, "--fix")
+    assert inprocess.digests(fedora) == before
+    assert "skipping" in str(seen.evidence("package-database-unreadable")["error"])
 
 
 def test_usual_places_of_the_database(fedora: Path) -> None:

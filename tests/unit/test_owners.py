@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -57,7 +58,7 @@ def test_dpkg_architectures(tmp_path: Path) -> None:
         kmod__amd64="/lib/modules/1/a.ko\n",
         kmod__i386="/lib/modules/1/b.ko\n",
         gone="/lib/modules/1/c.ko\n",
-        lost="/lib/modules/1/d.ko\n",  # a list without a package
+        lost="/.\n/usr/share/lost\n",  # a list without a package
     )
     assert found.files == {
         "lib/modules/1/a.ko": Owner("dpkg", "kmod:amd64", "1"),
@@ -94,8 +95,9 @@ def test_dpkg_in_no_encoding(tmp_path: Path) -> None:
     put(
         tmp_path,
         f"{PLACE}/status",
-        b"Package: a\nMaintainer: Bj\xf6rn\nVersion: 1\xff\n\n\n\0garbage\n\n: x\n\nPackage: b",
+        b"Package: a\nMaintainer: Bj\xf6rn\nVersion: 1\xff\n\n\n\0garbage\n\n: x\n\nPackage: b\n",
     )
+    put(tmp_path, f"{PLACE}/info/b.list", b"/.\n")
     found = dpkg.read(str(tmp_path), merged=True)
     assert found is not None
     assert found.files == {"lib/modules/1/\udcff.ko": Owner("dpkg", "a", "1\\xff")}
@@ -117,6 +119,136 @@ def test_broken_dpkg(tmp_path: Path) -> None:
     found = dpkg.read(str(tmp_path), merged=True)
     assert found is not None
     assert [(finding.id, finding.subject) for finding in found.findings] == [("package-database-unreadable", PLACE)]
+
+
+def fault(found: Database | None) -> str:
+    """Why it cannot be read; "" if it can."""
+    assert found is not None
+    assert [finding.id for finding in found.findings] in ([], ["package-database-unreadable"])
+    return "".join(str(dict(finding.evidence)["error"]) for finding in found.findings)
+
+
+def journal(root: Path, **entries: str) -> None:
+    """What a running or killed dpkg did last: `_0000` and so on."""
+    for name, text in entries.items():
+        put(root, f"{PLACE}/updates/{name.removeprefix('_').replace('__', '.')}", text.encode())
+
+
+def entry(name: str, state: str = "ok installed", arch: str = "amd64", version: str = "1") -> str:
+    """As dpkg writes it: no blank line is in it."""
+    return stanza(name, state, arch, version).removesuffix("\n")
+
+
+def test_dpkg_journal(tmp_path: Path) -> None:
+    """The last entry of a package counts, for its own architecture."""
+    journal(
+        tmp_path,
+        _0000=entry("new", "reinstreq half-installed", version=""),
+        _0001=entry("kmod", version="2"),
+        _0009=entry("gone", "ok half-installed"),
+        _0010=entry("gone", "ok not-installed"),
+        _0011=entry("new"),
+    )
+    found = database(
+        tmp_path,
+        stanza("gone") + stanza("kmod", arch="i386") + stanza("kmod"),
+        new="/lib/modules/1/a.ko\n",
+        kmod__amd64="/lib/modules/1/b.ko\n",
+        kmod__i386="/lib/modules/1/c.ko\n",
+    )
+    assert (fault(found), found.packages) == ("", 4)
+    assert found.files == {
+        "lib/modules/1/a.ko": Owner("dpkg", "new", "1"),
+        "lib/modules/1/b.ko": Owner("dpkg", "kmod:amd64", "2"),
+        "lib/modules/1/c.ko": Owner("dpkg", "kmod:i386", "1"),
+    }
+
+
+def test_dpkg_journal_that_removes(tmp_path: Path) -> None:
+    """The files of a package that is gone are nobody's, though its list is still there."""
+    journal(tmp_path, _0000=entry("a", "ok config-files"))
+    found = database(tmp_path, stanza("a"), a="/lib/modules/1/a.ko\n")
+    assert (fault(found), dict(found.files)) == ("", {})
+
+
+def test_dpkg_journal_has_other_names(tmp_path: Path) -> None:
+    journal(tmp_path, tmp__i="#padding\n", _0000__dpkg_new="Pack")
+    assert database(tmp_path, stanza("a"), a="/lib/modules/1/a.ko\n").files
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n",
+        "Status: install ok installed\n",
+        "Package:\n",
+        entry("a")[:-1],
+        entry("a") + "\0" * 8 + "\n",
+        stanza("a") + stanza("b"),
+    ],
+)
+def test_dpkg_journal_unreadable(tmp_path: Path, text: str) -> None:
+    journal(tmp_path, _0000=entry("a"), _0001=text)
+    found = database(tmp_path, stanza("a"), a="/lib/modules/1/a.ko\n")
+    assert fault(found) == "updates/0001 is not one stanza of a package"
+    assert not found.files
+
+
+def test_dpkg_journal_is_no_directory(tmp_path: Path) -> None:
+    put(tmp_path, f"{PLACE}/updates", b"")
+    assert fault(database(tmp_path, stanza("a"), a="/lib/modules/1/a.ko\n")) == "Not a directory"
+
+
+@pytest.mark.parametrize("data", ["", "/.\n/lib/modules/1/a", "/.\n/usr/share/d"])
+def test_dpkg_list_cut(tmp_path: Path, data: str) -> None:
+    found = database(tmp_path, stanza("a") + stanza("b"), a=data, b="/.\n")
+    assert fault(found) == "info/a.list is empty or cut short"
+
+
+def test_dpkg_list_cut_of_one_architecture(tmp_path: Path) -> None:
+    found = database(tmp_path, stanza("a") + stanza("a", arch="i386"), a__amd64="/.\n", a__i386="/.")
+    assert fault(found) == "info/a:i386.list is empty or cut short"
+
+
+@pytest.mark.parametrize("state", ["ok installed", "reinstreq half-installed"])
+def test_dpkg_list_missing(tmp_path: Path, state: str) -> None:
+    """dpkg writes it when the files are in place, so one that is killed before leaves some without."""
+    assert fault(database(tmp_path, stanza("a") + stanza("b", state), a="/.\n")) == "info/b.list is missing"
+
+
+@pytest.mark.parametrize("state", ["ok not-installed", "ok config-files"])
+def test_dpkg_list_not_needed(tmp_path: Path, state: str) -> None:
+    found = database(tmp_path, stanza("a") + stanza("b", state) + stanza("c", state), a="/.\n", c="")
+    assert fault(found) == ""
+
+
+def test_dpkg_list_of_nobody(tmp_path: Path) -> None:
+    """It counts only where it has modules."""
+    assert fault(database(tmp_path, stanza("a"), a="/.\n", b="/.\n/usr/share/doc\n", c="")) == ""
+    found = database(tmp_path, stanza("a"), d__amd64="/usr/lib/modules/1/d.ko\n")
+    assert fault(found) == "info/d:amd64.list has modules of a package that status does not know"
+
+
+@pytest.mark.parametrize("cut", [1, 20])
+def test_dpkg_status_cut(tmp_path: Path, cut: int) -> None:
+    status = (stanza("a") + stanza("b")).rstrip("\n")
+    assert fault(database(tmp_path, status[: -cut + 1 or None], a="/.\n", b="/.\n")) == "status is cut short"
+
+
+def test_dpkg_status_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A running dpkg puts its journal into `status`, and removes it."""
+    journal(tmp_path, _0000=entry("b"))
+    listdir = os.listdir
+
+    def later(path: str) -> list[str]:
+        if path.endswith("/updates"):
+            (tmp_path / f"{PLACE}/updates/0000").unlink()
+            put(tmp_path, f"{PLACE}/status", (stanza("a") + stanza("b")).encode())
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", later)
+    assert fault(database(tmp_path, stanza("a"), a="/.\n", b="/.\n")) == "status changes while it is read"
 
 
 def test_names_before_and_after_the_merge() -> None:
@@ -143,6 +275,39 @@ def test_answer_of_rpm() -> None:
         "lib/modules/1/a b.ko": Owner("rpm", "kernel", "6.1-1.x86_64"),
         "usr/lib/modules/1/x.ko": Owner("rpm", "kmod-x", "2:1-1.noarch"),
     }
+
+
+@pytest.mark.parametrize(
+    ("status", "stderr", "reason"),
+    [
+        (0, "", ""),
+        (0, "warning: Found bdb Packages database\n", ""),
+        (
+            0,
+            "warning: old\nerror: rpmdbNextIterator: skipping h#       2 \nerror: more\n",
+            "rpmdbNextIterator: skipping h#       2",
+        ),
+        (1, "warning: old\nerror: cannot open\n", "cannot open"),
+        (0, "error:\n", "error:"),
+        (1, "Killed\n", "Killed"),
+        (1, "", "exit status 1"),
+    ],
+)
+def test_errors_of_rpm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int, stderr: str, reason: str) -> None:
+    """rpm itself ends with 0 after a header that it passed over."""
+    tool = tmp_path / "bin/rpm"
+    put(
+        tmp_path,
+        "bin/rpm",
+        f"#!/bin/sh\nprintf '{stderr}' >&2\nprintf '\\tdemo\\t1-1\\tx\\n'\nexit {status}\n".encode(),
+    )
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tool.parent))
+    put(tmp_path, "root/var/lib/rpm/rpmdb.sqlite", b"")
+    found = rpmdb.read(str(tmp_path / "root"), merged=True)
+    assert found is not None
+    assert found.packages == 1
+    assert fault(found) == reason
 
 
 def test_no_rpm_database(tmp_path: Path) -> None:
