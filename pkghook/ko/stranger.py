@@ -26,8 +26,15 @@ _TEXT = 4096  # bytes that tell a text
 _CONTROL = re.compile(rb"[\0-\x08\x0e-\x1a\x1c-\x1f]")
 _RELOCATABLE = (b"\1\0", b"\0\1")  # e_type ET_REL in either byte order
 _LIKE_A_MODULE = re.compile(r"\.ko([._-]|$)", re.IGNORECASE)
-# Compressions that neither the kernel nor kmod reads: bzip2, LZMA alone, LZ4, lzip. What is inside stays unknown.
-_FOREIGN = {b"BZh": "bzip2", b"\x5d\0\0": "lzma", b"\x04\x22\x4d\x18": "lz4", b"LZIP": "lzip"}
+# Compressions that neither the kernel nor kmod reads: bzip2, LZMA alone, LZ4 in its frame and as `lz4 -l` (the form of
+# the kernel's own images), lzip. What is inside stays unknown.
+_FOREIGN = {
+    b"BZh": "bzip2",
+    b"\x5d\0\0": "lzma",
+    b"\x04\x22\x4d\x18": "lz4",
+    b"\x02\x21\x4c\x18": "lz4",
+    b"LZIP": "lzip",
+}
 
 
 class Reader(Protocol):
@@ -56,7 +63,8 @@ class Stranger:
         self.too_large = size > limit and _relocatable(begin)  # to be read: what it is stays unknown
         if size <= limit and _relocatable(begin):
             self.module = _if_module(head, reader, how, limit)
-        self.closed = _foreign(head) if _LIKE_A_MODULE.search(name) else ""  # a compression nobody can look into
+        # a compression that nobody looks into
+        self.closed = (_foreign(head) or _twice(begin, how)) if _LIKE_A_MODULE.search(name) else ""
 
     @property
     def program(self) -> bool:
@@ -70,6 +78,15 @@ def _relocatable(head: bytes) -> bool:
 
 def _foreign(head: bytes) -> str:
     return next((name for magic, name in _FOREIGN.items() if head.startswith(magic)), "")
+
+
+def _twice(begin: bytes, how: Compression) -> str:
+    """The compression inside of another; kernel and kmod undo one. Of a plain file `begin` is its own head."""
+    if how is Compression.NONE:
+        return ""
+    again = codec.sniff(begin)
+    inner = _foreign(begin) if again is Compression.NONE else again.value
+    return f"{inner} inside {how.value}" if inner else ""
 
 
 def _if_module(head: bytes, reader: Reader, how: Compression, limit: int) -> BytesImage | None:

@@ -25,7 +25,7 @@ from pkghook.sources.strangers import strangers
 from pkghook.sources.walk import Walker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 __all__ = ["Found", "Scratch", "Source", "Tree", "Walk", "cannot_write"]
 
@@ -76,15 +76,19 @@ class Tree:
         ours = f"{private.PREFIX}{self._token}-"
         return walk._replace(leftovers=tuple(p for p in walk.leftovers if not split(p)[1].startswith(ours)))
 
-    def strangers(self, walk: Walk, *, include_debug: bool = False) -> Iterator[tuple[str, int]]:
+    def strangers(
+        self, walk: Walk, tell: Callable[[Finding], None], *, include_debug: bool = False
+    ) -> Iterator[tuple[str, int]]:
         """Every other regular file below the root, by path, with a handle that is good until the next is asked for.
 
-        Of the running system's root only what lies beside modules: all of its disks is nobody's package.
+        What cannot be read goes to `tell`, unless `walk` has told of it.  Of the running system's root only what
+        lies beside modules: all of its disks is nobody's package.
         """
         taken = {path for found in (*walk.modules, *walk.kept) for path in (found.path, *found.names)}
+        taken |= {finding.subject for finding in walk.findings if finding.id == "unreadable"}
         dirs = Dirs(self._root)
         try:
-            yield from strangers(dirs, self._layout, taken, include_debug=include_debug)
+            yield from strangers(dirs, self._layout, taken, tell, include_debug=include_debug)
         finally:
             dirs.close()
 

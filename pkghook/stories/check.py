@@ -54,28 +54,34 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     release = last_release(ask, settings, err) if settings.baseline else None
     sights, unread = _look_at_all(args, ask, settings, err)
     if unread and not sights:
-        raise unread
-    found = _judged(sights, settings, policy, receipt, record, release)
+        raise _all_of(unread)
+    found = _judged(sights, settings, policy, receipt, record, release, unread)
     verdict = survey.judge(found, policy)
+    if unread:  # whatever weight the user gives to that
+        verdict = verdict._replace(passed=False)
     out.write(report.REPORTS[settings.format](found, verdict, report.style_for(settings, out, os.environ)))
     if unread:
-        raise unread
+        raise _all_of(unread)
     return EXIT_CLEAN if verdict.passed else EXIT_FINDINGS
 
 
 def _look_at_all(
     paths: Sequence[str], ask: Ask, settings: Settings, err: TextIO
-) -> tuple[list[Sight], InputError | None]:
+) -> tuple[list[Sight], dict[str, InputError]]:
     """What lies at those paths that can be read, and what is wrong with the others."""
-    sights, errors = [], []
+    sights: list[Sight] = []
+    errors: dict[str, InputError] = {}
     for path in paths:
         try:
             sights.append(_named(look_at(path, ask, settings, err), path, several=len(paths) > 1))
         except InputError as error:
-            errors.append(error)
-    if not errors:
-        return sights, None
-    return sights, InputError("\n".join(error.message for error in errors), hint=errors[0].hint)
+            errors[path] = error
+    return sights, errors
+
+
+def _all_of(unread: dict[str, InputError]) -> InputError:
+    first = next(iter(unread.values()))
+    return InputError("\n".join(error.message for error in unread.values()), hint=first.hint)
 
 
 def _receipt(settings: Settings) -> Receipt | None:
@@ -139,9 +145,11 @@ def _judged(
     receipt: Receipt | None,
     record: Record | None,
     release: Release | None,
+    unread: dict[str, InputError],
 ) -> survey.Survey:
     entries = [entry for sight in sights for entry in sight.entries]
     findings = [finding for sight in sights for finding in sight.findings]
+    findings += [make("unreadable", path, error=e.message.removeprefix(f"{path}: ")) for path, e in unread.items()]
     shrunk = []
     if settings.require_modules:
         findings += _without_modules(sights)

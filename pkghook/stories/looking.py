@@ -17,6 +17,7 @@ from pkghook.model import Looked, PackageFacts
 from pkghook.report import progress
 from pkghook.sources import builtin, packages
 from pkghook.sources.dirs import split
+from pkghook.sources.refusals import kind
 from pkghook.sources.tree import Tree
 from pkghook.sources.walk import SUFFIXES
 from pkghook.stories.belt import Belt
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 DEBUG_PACKAGE = re.compile(r"-(dbg|dbgsym|debuginfo)(-|$)")
 OPEN = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 HEAD = 8  # bytes of a file that tell the form of a package
+PACKAGES = (".rpm", ".deb", ".ddeb", ".udeb")  # names; only of an empty file do they count
 HINT = "give a package (.rpm, .deb, .ddeb, .udeb), a directory or a module"
 
 
@@ -57,11 +59,19 @@ def look_at(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
     except OSError as error:
         raise InputError(f"{path}: {error.strerror}", hint=HINT) from error
     try:
-        is_regular = stat.S_ISREG(os.fstat(fd).st_mode)
-        is_package = is_regular and packages.form_of(os.pread(fd, HEAD, 0))
+        _must_be_file(path, os.fstat(fd))
+        is_package = packages.form_of(os.pread(fd, HEAD, 0))
         return _package(path, ask, settings, err) if is_package else _module(fd, path, ask)
     finally:
         os.close(fd)
+
+
+def _must_be_file(path: str, status: os.stat_result) -> None:
+    """Raises InputError for what has nothing to be looked at: a package that is empty is no stripped module."""
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(f"{path}: a {kind(status.st_mode)} is neither a package nor a module", hint=HINT)
+    if not status.st_size and path.endswith(PACKAGES):
+        raise InputError(f"{path}: the file is empty, which no package is", hint="build or copy the package again")
 
 
 # --- a package -------------------------------------------------------------------------------------------------------
@@ -106,7 +116,7 @@ def _tree(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
         findings += [make("scratch-left", leftover) for leftover in walk.leftovers]
         others = dict(walk.others)
         inside: dict[str, frozenset[str]] = {}
-        for where, fd in tree.strangers(walk, include_debug=settings.include_debug):
+        for where, fd in tree.strangers(walk, findings.append, include_debug=settings.include_debug):
             if ask.interface and split(where)[1] == builtin.NAME:
                 inside[kernel_of(where)] = builtin.names(os.pread(fd, builtin.MAX_BYTES, 0))
             entry, finding = _stranger(where, fd, ask)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import bz2
 import json
+import os
 import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from tests import inprocess, modules
 from tests.inprocess import HOME, Told, call, digests, planted, put
 from tests.support import need_kernel, need_tool
 from tests.surgery import native_strip
+from tests.trees import as_ordinary_user
 
 NAMES = ("crc-itu-t", "crc7", "af_alg")
 
@@ -178,6 +181,41 @@ def test_modules_under_other_names_and_in_other_places(corpus: Path, root: Path)
     assert {each["subject"] for each in found["findings"] if each["id"] == "unstripped"} == {
         path for path in hidden if not path.endswith("signed")
     }
+
+
+def test_modules_that_are_compressed_twice(corpus: Path, root: Path) -> None:
+    """Or once as `lz4 -l` does it: neither kernel nor kmod would load them, and nothing says what is inside."""
+    assert inprocess.strip(root).status == 0
+    for inner, outer in (("gzip", "xz"), ("xz", "gzip"), ("xz", "xz"), ("gzip", "gzip"), ("zstd", "xz")):
+        how = Compression(inner), Compression(outer)
+        data = inprocess.packed(inprocess.packed(unstripped(corpus), how[0]), how[1])
+        put(root, f"m.ko{how[0].suffix}{how[1].suffix}", data)
+    put(root, "m.ko.bz2.gz", inprocess.packed(bz2.compress(unstripped(corpus)), Compression.GZIP))
+    put(root, "m.ko.lz4", b"\x02\x21\x4c\x18" + bytes(99))
+    found = report(root)
+    assert (found["status"], ids(found)) == (1, ["unwalked-module"] * 7)
+    why = {Path(each["subject"]).name: each["evidence"]["why"] for each in found["findings"]}
+    assert why["m.ko.gz.xz"] == "gzip inside xz, which neither kernel nor kmod reads"
+    assert why["m.ko.lz4"] == "lz4, which neither kernel nor kmod reads"
+
+
+def test_what_cannot_be_read_beside_modules(corpus: Path) -> None:
+    """Nothing passes because nobody could look at it, nor is it told twice."""
+    with TemporaryDirectory() as path:
+        root = Path(path)
+        root.chmod(0o755)
+        put(root, "m.ko", stripped(corpus))
+        closed = [f"{HOME}/odd.bin", f"{HOME}/shut", "opt/drv.ko", "opt/blob", "shut"]
+        for each in closed:
+            (root / each).parent.mkdir(parents=True, exist_ok=True)
+            (root / each).mkdir() if each.endswith("shut") else (root / each).write_bytes(unstripped(corpus))
+        check(root)  # what is imported late may lie where only we can read
+        for each in closed:
+            (root / each).chmod(0o000)
+        told = as_ordinary_user(lambda: call("check", "--keep-dir", "", "--format", "json", root))
+    found = json.loads(told.out)
+    assert (told.status, ids(found)) == (1, ["unreadable"] * len(closed))
+    assert sorted(each["subject"] for each in found["findings"]) == sorted(closed)
 
 
 def test_what_only_looks_like_a_module_is_left_alone(corpus: Path, root: Path) -> None:
@@ -447,6 +485,24 @@ def test_what_is_no_package_and_no_module(tmp_path: Path) -> None:
         assert (done.status, done.out) == (2, "")
         assert str(path) in done.err
     assert check().status == 2
+
+
+@pytest.mark.parametrize("name", ["e.deb", "e.ddeb", "e.udeb", "e.rpm"])
+def test_empty_packages_are_no_stripped_modules(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    told = check(tmp_path / name)
+    assert told.status == 2
+    assert f"{name}: the file is empty" in told.err
+    (tmp_path / "e.ko").touch()
+    assert ids(report(tmp_path / "e.ko")) == ["empty-file"]
+
+
+def test_what_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo.ko")  # must not hang
+    for path, kind in ((Path("/dev/null"), "character device"), (tmp_path / "fifo.ko", "FIFO")):
+        told = check(path)
+        assert told.status == 2
+        assert f"{path}: a {kind} is neither a package nor a module" in told.err
 
 
 def test_without_the_second_reader(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -117,10 +117,13 @@ def test_modules_that_the_walk_would_pass_by(corpus: Path, tree: Path, form: str
         (tree / path).write_bytes(data)
     (tree / "opt/blob").write_bytes(inprocess.packed(data, Compression.XZ))
     (tree / VERSION / "old.ko.lz4").write_bytes(b"\x04\x22\x4d\x18" + bytes(99))
+    (tree / VERSION / "old.ko.gz.xz").write_bytes(
+        inprocess.packed(inprocess.packed(data, Compression.GZIP), Compression.XZ)
+    )
     (tree / VERSION / "vmlinux").write_bytes(data[:16] + b"\2\0" + data[18:])
     found = check(packed(form, tree))
     told = {subject for id, subject in facts(found) if id == "unwalked-module"}
-    assert told == {*hidden, "opt/blob", f"{VERSION}/old.ko.lz4"}
+    assert told == {*hidden, "opt/blob", f"{VERSION}/old.ko.lz4", f"{VERSION}/old.ko.gz.xz"}
     assert {subject for id, subject in facts(found) if id == "unstripped"} == {*hidden, "opt/blob"}
     assert [each["path"] for each in found["others"]] == [f"{VERSION}/vmlinux"]
 
@@ -222,6 +225,17 @@ def test_nothing_passes_by_being_unreadable(tree: Path, form: str) -> None:
         done = call("check", package)
         assert (done.status, done.out) == (2, "")
         assert str(package) in done.err
+
+
+@pytest.mark.parametrize("form", ["text", "json", "junit", "sarif"])
+def test_no_report_passes_what_could_not_be_read(tree: Path, tmp_path: Path, form: str) -> None:
+    """Of several: the others are judged, and whoever reads the report alone sees that one was not."""
+    assert inprocess.strip(tree).status == 0
+    done = call("check", tree, tmp_path / "gone.deb", "--format", form, "--severity", "unreadable=info")
+    assert done.status == 2
+    assert "gone.deb" in done.out
+    wanted = {"text": "failed", "json": '"passed": false', "junit": "gone.deb", "sarif": '"exitCode": 1'}
+    assert wanted[form].replace(" ", "") in done.out.replace(" ", ""), done.out
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -114,10 +114,36 @@ def test_no_texts(data: bytes) -> None:
 
 @pytest.mark.parametrize(
     ("head", "word"),
-    [(b"BZh91AY", "bzip2"), (b"\x5d\0\0\x80\0", "lzma"), (b"\x04\x22\x4d\x18", "lz4"), (b"LZIP\1", "lzip")],
+    [
+        (b"BZh91AY", "bzip2"),
+        (b"\x5d\0\0\x80\0", "lzma"),
+        (b"\x04\x22\x4d\x18", "lz4"),
+        (b"\x02\x21\x4c\x18", "lz4"),
+        (b"LZIP\1", "lzip"),
+    ],
 )
 def test_compressions_that_nobody_loads(head: bytes, word: str) -> None:
     assert stranger(head + bytes(50), "x.ko.z")[0].closed == word
     assert stranger(head + bytes(50), "x.KO")[0].closed == word
     assert stranger(head + bytes(50), "x.koala.z")[0].closed == ""
     assert stranger(b"text", "x.ko.txt")[0].closed == ""
+
+
+@pytest.mark.parametrize("outer", PACKED)
+@pytest.mark.parametrize("inner", PACKED)
+def test_compressed_twice(inner: Compression, outer: Compression) -> None:
+    """Kernel and kmod undo one compression; of a file with another name nobody says anything."""
+    noise = Random(3).randbytes(1 << 20)  # noqa: S311
+    for module in (shapes.module(), shapes.module(shapes.AMD64, shapes.Sec(".firmware", noise, shapes.ALLOC))):
+        data = codec.compress(codec.compress(module, inner), outer)
+        found, read = stranger(data, f"x.ko{inner.suffix}{outer.suffix}")
+        assert (found.module, found.closed) == (None, f"{inner.value} inside {outer.value}")
+        assert read <= codec.PEEK
+        assert stranger(data, "changelog.gz.xz")[0].closed == ""
+
+
+@pytest.mark.parametrize("how", PACKED)
+def test_foreign_compressions_inside_a_known_one(how: Compression) -> None:
+    assert stranger(codec.compress(b"BZh91AY" + bytes(50), how), "x.ko.z")[0].closed == f"bzip2 inside {how.value}"
+    for inside in (b"text", shapes.module()):
+        assert stranger(codec.compress(inside, how), "x.ko.z")[0].closed == ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import shutil
 import signal
 import socket
 from pathlib import Path
@@ -17,10 +18,12 @@ from pkghook.errors import InputError, ModuleError, TreeBusyError
 from pkghook.sources import Found
 from pkghook.sources.dirs import HANDLES
 from pkghook.sources.tree import Tree
-from tests.trees import NOBODY, OLD, VERSION, as_ordinary_user, in_child, listing, need_root, only, put
+from tests.trees import NOBODY, OLD, VERSION, as_ordinary_user, facts, in_child, listing, need_root, only, put
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from pkghook.findings import Finding
 
 MODULE = f"{VERSION}/kernel/fs/a.ko"
 
@@ -208,6 +211,52 @@ def test_unreadable_module(tmp_path: Path) -> None:
 
     assert as_ordinary_user(work) == ("unreadable", {"error": "Permission denied"})
     tree.close()
+
+
+# --- what the walk passes by ------------------------------------------------------------------------------------------
+
+
+def passed_by(root: Path) -> tuple[list[str], list[tuple[str, str]]]:
+    """What an ordinary user is given of it, and what is told."""
+    with Tree(str(root)) as tree:
+        told: list[Finding] = []
+        return [path for path, _ in tree.strangers(tree.walk(), told.append)], facts(tuple(told))
+
+
+def test_strangers_that_cannot_be_read(open_path: Path) -> None:
+    """Wherever they lie and whatever their names; of modules and directories that the walk comes to it tells."""
+    closed = (MODULE, f"{VERSION}/firmware.bin", "opt/drv.ko", "opt/drv.ko.gz", "opt/blob")
+    for path in (*closed, "opt/open", f"{VERSION}/shut/a.ko", "shut/a.ko", "usr/lib/debug/a", "usr/lib/debug/shut/a"):
+        put(open_path, path)
+    for path in (*closed, f"{VERSION}/shut", "shut", "usr/lib/debug/a", "usr/lib/debug/shut"):
+        (open_path / path).chmod(0o000)
+    (open_path / "opt/link").symlink_to("blob")
+    passed, told = as_ordinary_user(lambda: passed_by(open_path))
+    for path in (f"{VERSION}/shut", "shut", "usr/lib/debug/shut"):
+        (open_path / path).chmod(0o755)
+    assert passed == ["opt/open"]
+    assert sorted(told) == [("unreadable", path) for path in sorted({*closed, "shut"} - {MODULE})]
+
+
+def test_strangers_of_a_tree_of_modules(open_path: Path) -> None:
+    """There the walk comes to every directory."""
+    put(open_path, "a.bin")
+    put(open_path, "shut/a.bin")
+    (open_path / "shut").chmod(0o000)
+    passed = as_ordinary_user(lambda: passed_by(open_path))
+    (open_path / "shut").chmod(0o755)
+    assert passed == (["a.bin"], [])
+
+
+def test_strangers_that_vanish_are_not_worth_a_word(root: Path, tree: Tree) -> None:
+    for path in ("zzz/a", "zzz/b", "opt/c"):
+        put(root, path)
+    told: list[Finding] = []
+    strangers = tree.strangers(tree.walk(), told.append)
+    assert next(strangers)[0] == "zzz/a"
+    (root / "zzz/b").unlink()
+    shutil.rmtree(root / "opt")
+    assert (list(strangers), told) == ([], [])
 
 
 @pytest.mark.parametrize("other", ["removed", "replaced"])
