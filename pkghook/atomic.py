@@ -14,13 +14,12 @@ import stat
 from contextlib import suppress
 
 from pkghook.errors import InputError
-from pkghook.model import SUFFIXES
+from pkghook.model import MODULES
 
 PREFIX = ".pkghook-"
 TOKEN_BYTES = 8
 SCRATCH = re.compile(re.escape(PREFIX) + rf"[0-9a-f]{{{2 * TOKEN_BYTES}}}")
 TRIES = 100
-MODULES = tuple(f".ko{suffix}" for suffix in SUFFIXES.values())
 OPEN_ALREADY = ("/dev/std", "/dev/fd/", "/proc/")
 
 

@@ -57,6 +57,7 @@ class Compression(StrEnum):
 
 
 SUFFIXES = {Compression.NONE: "", Compression.GZIP: ".gz", Compression.XZ: ".xz", Compression.ZSTD: ".zst"}
+MODULES = tuple(f".ko{suffix}" for suffix in SUFFIXES.values())  # how the name of a module ends
 
 
 class Attempt(NamedTuple):

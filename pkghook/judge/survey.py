@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 MODES = ("check", "audit")
 DEBUG_TREE = "debug tree"
-
 SIGNED, LIVEPATCH = "signed", "livepatch"  # why a module is kept that a setting keeps
 
 

@@ -10,9 +10,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from pkghook.model import MODULES
 from pkghook.sources import inside
 from pkghook.sources.owners import Owner
-from pkghook.sources.walk import SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -60,5 +60,5 @@ def _built(root: str, place: str) -> Iterator[tuple[str, str, str]]:
     for kernel in inside.names(root, place):
         for arch in inside.names(root, f"{place}/{kernel}"):
             for name in inside.names(root, f"{place}/{kernel}/{arch}/module"):
-                if name.endswith(SUFFIXES):
+                if name.endswith(MODULES):
                     yield kernel, arch, name

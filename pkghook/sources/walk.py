@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from pkghook.findings import Finding, make
+from pkghook.model import MODULES
 from pkghook.sources import Found, Walk
 from pkghook.sources.dirs import split
 from pkghook.sources.private import is_private
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from pkghook.sources.dirs import Dirs
     from pkghook.sources.layout import Layout
 
-SUFFIXES = (".ko", ".ko.gz", ".ko.xz", ".ko.zst")
 # Of files that are no modules, only these are worth a look at their magic, and so many at most:
 # they are shown, nothing more.
 ELF_SUFFIXES = (".so", ".so.dbg", ".debug")
@@ -95,7 +95,7 @@ class Walker:
         )
         with os.scandir(fd) as entries:
             for entry in entries:
-                if entry.name.endswith(SUFFIXES):
+                if entry.name.endswith(MODULES):
                     self._module(entry, here)
                 elif entry.is_dir(follow_symlinks=False):
                     self._directory(entry.name, here)

@@ -13,13 +13,12 @@ from pkghook.findings import Finding, make
 from pkghook.ko.file import FdImage
 from pkghook.ko.look import look_at_fd, look_at_image
 from pkghook.ko.stranger import Stranger, is_text
-from pkghook.model import Looked, PackageFacts
+from pkghook.model import MODULES, Looked, PackageFacts
 from pkghook.report import progress
 from pkghook.sources import builtin, packages
 from pkghook.sources.dirs import split
 from pkghook.sources.refusals import kind
 from pkghook.sources.tree import Tree
-from pkghook.sources.walk import SUFFIXES
 from pkghook.stories.belt import Belt
 from pkghook.stories.crowd import lost_module, through_workers
 from pkghook.stories.passing import DEBUG_TREE, Pass, closed, hidden, kernel_of
@@ -86,7 +85,7 @@ def _package(path: str, ask: Ask, settings: Settings, err: TextIO) -> Sight:
         try:
             for member, reader in package.members(belt.digest):
                 course.take(member, reader)
-                bar.advance(member.size, modules=member.kind == "file" and member.path.endswith(SUFFIXES))
+                bar.advance(member.size, modules=member.kind == "file" and member.path.endswith(MODULES))
             course.finish()
         finally:
             bar.stop()
@@ -163,7 +162,7 @@ def _stranger(path: str, fd: int, ask: Ask) -> tuple[Looked | None, Finding | No
     """What a file is that the walk passed by: a module all the same, or something to be said of it."""
     size = os.fstat(fd).st_size
     blank = Looked(path, kernel_of(path), file_size=size)
-    if path.endswith(SUFFIXES):
+    if path.endswith(MODULES):
         if not blank.kernel and is_text(FdImage(fd, size)):
             return None, None  # README.ko
         return _and(look_at_fd(fd, split(path)[1], blank, ask), hidden(path)), None

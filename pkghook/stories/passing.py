@@ -11,11 +11,10 @@ from pkghook.findings import make
 from pkghook.ko.interface import weight
 from pkghook.ko.look import look_at_image
 from pkghook.ko.stranger import Stranger
-from pkghook.model import Looked
+from pkghook.model import MODULES, Looked
 from pkghook.sources import builtin
 from pkghook.sources.dirs import split
 from pkghook.sources.layout import PLACES, Layout
-from pkghook.sources.walk import SUFFIXES
 from pkghook.stories.belt import Task
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Pass:
 
     def take(self, member: Member, reader: Reader) -> None:
         """One more member."""
-        named = member.path.endswith(SUFFIXES)
+        named = member.path.endswith(MODULES)
         if member.kind == "link":
             self._links.append((member.path, member.inode))
         elif member.kind == "file" and named:
@@ -141,7 +140,7 @@ class Pass:
         for path, inode in self._links:
             if inode in self._by_inode:
                 names.setdefault(self._by_inode[inode], []).append(path)
-            elif path.endswith(SUFFIXES) and not self._is_debug(path):
+            elif path.endswith(MODULES) and not self._is_debug(path):
                 self._findings.append(make("not-elf", path, what="another name of a file that is no module"))
         for path, others in names.items():
             self._entries[path] = _named(self._entries[path], others)
@@ -160,7 +159,7 @@ class Pass:
 
 def _named(entry: Looked, others: list[str]) -> Looked:
     """The entry under the first of its names, as in a tree; which of them has the bytes differs from form to form."""
-    every = sorted([entry.path, *others], key=lambda path: (not path.endswith(SUFFIXES), path))
+    every = sorted([entry.path, *others], key=lambda path: (not path.endswith(MODULES), path))
     findings = [each._replace(subject=every[0]) if each.subject == entry.path else each for each in entry.findings]
     return entry._replace(
         path=every[0], kernel=kernel_of(every[0]), names=tuple(sorted(every[1:])), findings=tuple(findings)
@@ -169,7 +168,7 @@ def _named(entry: Looked, others: list[str]) -> Looked:
 
 def hidden(path: str) -> Finding:
     """The finding for a module that the walk passes by."""
-    why = "it lies outside lib/modules" if path.endswith(SUFFIXES) else "its name is no module's"
+    why = "it lies outside lib/modules" if path.endswith(MODULES) else "its name is no module's"
     return make("unwalked-module", path, why=why)
 
 

@@ -66,7 +66,7 @@ def run(args: tuple[str, ...], settings: Settings, out: TextIO, err: TextIO) -> 
     from pkghook.judge.rules import excuse
 
     entries = [excuse(policy, entry) for entry in splitting.settled(entries, order.splitting)]
-    names = [name for found in walk.modules for name in (found.path, *found.names)]
+    names = (name for found in walk.modules for name in (found.path, *found.names))
     unmatched = record.unmatched(names) if record else ()
     receipt = _receipt(order, walk, entries, (*walk.findings, *swept, *unmatched), wanted)
     return _tell(receipt, policy, settings, out)

@@ -403,3 +403,12 @@ def test_a_link_of_the_module_itself(pair: tuple[Path, Path], tmp_path: Path) ->
     (pair[0].parent / "0.ko").hardlink_to(pair[0])
     done = inprocess.call("strip", tmp_path / "root", "--before", tmp_path / "root.record", "--fail-on", "warning")
     assert (done.status, done.out.splitlines()[-1]) == (0, "passed"), done.out
+
+
+def test_a_receipt_in_the_place_of_the_record(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    before, where = inprocess.digests(tmp_path), tmp_path / "root.record"
+    done = inprocess.call("strip", tmp_path / "root", "--before", where, "--receipt", where)
+    assert (done.status, "the receipt would replace the record" in done.err) == (2, True)
+    done = inprocess.call("strip", tmp_path / "root", "--dry-run", "--receipt", pair[0])
+    assert (done.status, "is named like a kernel module" in done.err) == (2, True)
+    assert inprocess.digests(tmp_path) == before
